@@ -1,0 +1,103 @@
+"""The convolutional blocks: length-preserving branches that a stack adds or concatenates to its input.
+
+Each block maps ``(batch, positions, in_channels)`` to ``(batch, positions, out_channels)`` and leaves out the
+shortcut, so that the same block serves residual and dense stacks. ``hidden`` is the width inside the block.
+All are normalised before their first product (pre-norm), which keeps the shortcut path free of nonlinearities.
+"""
+
+from typing import Dict, Type
+
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from fairseq_convtext.errors import ConvTextError
+from fairseq_convtext.modules.convolution import DilatedConv
+
+
+class ByteNetBlock(nn.Module):
+    """Bottleneck with three products (arXiv 1610.10099, figure 3, left).
+
+    layer norm, ReLU, 1x1 to ``hidden``; layer norm, ReLU, dilated convolution; layer norm, ReLU, 1x1 to
+    ``out_channels``. The paper's ``hidden`` is half the width.
+    """
+
+    hidden_ratio = 0.5
+
+    def __init__(self, in_channels: int, out_channels: int, hidden: int, kernel_size: int, dilation: int) -> None:
+        super().__init__()
+        self.norm1 = nn.LayerNorm(in_channels)
+        self.reduce = nn.Linear(in_channels, hidden)
+        self.norm2 = nn.LayerNorm(hidden)
+        self.conv = DilatedConv(hidden, hidden, kernel_size, dilation)
+        self.norm3 = nn.LayerNorm(hidden)
+        self.expand = nn.Linear(hidden, out_channels)
+
+    def forward(self, x: Tensor, mask: Tensor) -> Tensor:
+        x = self.reduce(F.relu(self.norm1(x)))
+        x = self.conv(F.relu(self.norm2(x)), mask)
+        return self.expand(F.relu(self.norm3(x)))
+
+
+class WaveNetBlock(nn.Module):
+    """Gated activation unit (arXiv 1609.03499, equation 2): ``tanh(W_f * x) . sigmoid(W_g * x)``, then a 1x1."""
+
+    hidden_ratio = 0.5
+
+    def __init__(self, in_channels: int, out_channels: int, hidden: int, kernel_size: int, dilation: int) -> None:
+        super().__init__()
+        self.norm = nn.LayerNorm(in_channels)
+        self.conv = DilatedConv(in_channels, 2 * hidden, kernel_size, dilation)
+        self.expand = nn.Linear(hidden, out_channels)
+
+    def forward(self, x: Tensor, mask: Tensor) -> Tensor:
+        signal, gate = self.conv(self.norm(x), mask).chunk(2, dim=-1)
+        return self.expand(signal.tanh() * gate.sigmoid())
+
+
+class GatedLinearBlock(nn.Module):
+    """Gated linear unit (arXiv 1705.03122, section 3.2): one convolution to twice the width, half of it the gate."""
+
+    hidden_ratio = 1.0
+
+    def __init__(self, in_channels: int, out_channels: int, hidden: int, kernel_size: int, dilation: int) -> None:
+        super().__init__()
+        self.norm = nn.LayerNorm(in_channels)
+        self.conv = DilatedConv(in_channels, 2 * out_channels, kernel_size, dilation)
+
+    def forward(self, x: Tensor, mask: Tensor) -> Tensor:
+        return F.glu(self.conv(self.norm(x), mask), dim=-1)
+
+
+class DepthwiseBlock(nn.Module):
+    """Depthwise dilated convolution, then two 1x1 with a ReLU between (arXiv 1706.03059; order of arXiv 2201.03545).
+
+    The convolution only moves information between positions, the 1x1 products mix channels.
+    """
+
+    hidden_ratio = 2.0
+
+    def __init__(self, in_channels: int, out_channels: int, hidden: int, kernel_size: int, dilation: int) -> None:
+        super().__init__()
+        self.conv = DilatedConv(in_channels, in_channels, kernel_size, dilation, groups=in_channels)
+        self.norm = nn.LayerNorm(in_channels)
+        self.expand = nn.Linear(in_channels, hidden)
+        self.reduce = nn.Linear(hidden, out_channels)
+
+    def forward(self, x: Tensor, mask: Tensor) -> Tensor:
+        x = self.norm(self.conv(x, mask))
+        return self.reduce(F.relu(self.expand(x)))
+
+
+BLOCKS: Dict[str, Type[nn.Module]] = {
+    "bytenet": ByteNetBlock,
+    "wavenet": WaveNetBlock,
+    "glu": GatedLinearBlock,
+    "depthwise": DepthwiseBlock,
+}
+
+
+def block_class(name: str) -> Type[nn.Module]:
+    """The block that ``--encoder-block NAME`` stands for; ConvTextError when there is none."""
+    if name not in BLOCKS:
+        raise ConvTextError(f"--encoder-block must be one of {', '.join(BLOCKS)}; found {name!r}.")
+    return BLOCKS[name]

@@ -1,0 +1,41 @@
+"""Right padding and the masks that go with it."""
+
+from typing import Tuple
+
+import torch
+from torch import Tensor
+
+
+def padding_mask(lengths: Tensor, size: int) -> Tensor:
+    """Mask of the positions that hold no token.
+
+    Args:
+        lengths: ``(batch,)`` positions in use, counted from the left.
+        size: number of positions of the padded batch.
+
+    Returns:
+        bool ``(batch, size, 1)``, true at padding.
+    """
+    positions = torch.arange(size, device=lengths.device)
+    return (positions >= lengths[:, None])[:, :, None]
+
+
+def pad_right(tokens: Tensor, pad: int) -> Tuple[Tensor, Tensor]:
+    """Move the padding of every row to its right end and cut the columns that hold padding only.
+
+    fairseq pads sources on the left by default, and the side is not known to the model; a convolution must see
+    the same neighbours either way.
+
+    Args:
+        tokens: ``(batch, positions)`` ids, padded on either side.
+        pad: id of the padding symbol.
+
+    Returns:
+        ``(batch, longest)`` ids padded on the right, and ``(batch,)`` lengths (EOS included).
+    """
+    used = tokens.ne(pad)
+    lengths = used.sum(dim=1)
+    # A stable sort on "is padding" keeps the order of the tokens, whichever side the padding was on.
+    order = used.int().argsort(dim=1, descending=True, stable=True)
+    longest = max(int(lengths.max()), 1) if tokens.numel() else 0
+    return tokens.gather(1, order)[:, :longest], lengths

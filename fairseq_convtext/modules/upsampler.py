@@ -1,0 +1,94 @@
+"""From encoded source to canvas: the source is extended, upsampled by transposed convolutions, cut to the bound."""
+
+import math
+from typing import Callable, Sequence, Tuple
+
+import torch
+from torch import Tensor, nn
+
+from fairseq_convtext.errors import ConvTextError
+from fairseq_convtext.modules.masking import padding_mask
+
+
+class Upsample(nn.Module):
+    """Transposed convolution with the exact length law ``L_out = stride * L_in``.
+
+    With padding p = ceil(stride / 2) and kernel width stride + 2p the law
+    ``L_out = (L_in - 1) * stride - 2p + kernel`` gives stride * L_in, and every output position sees at least two
+    input positions.
+
+    Shape: ``(batch, positions, channels)`` to ``(batch, stride * positions, channels)``.
+    """
+
+    def __init__(self, channels: int, stride: int) -> None:
+        super().__init__()
+        padding = (stride + 1) // 2
+        kernel_size = stride + 2 * padding
+        self.stride = stride
+        self.conv = nn.ConvTranspose1d(channels, channels, kernel_size, stride=stride, padding=padding)
+        # An output position sums kernel_size / stride input positions of all channels.
+        nn.init.normal_(self.conv.weight, std=math.sqrt(stride / (kernel_size * channels)))
+        nn.init.zeros_(self.conv.bias)
+
+    def forward(self, x: Tensor, mask: Tensor) -> Tensor:
+        x = x.masked_fill(mask, 0.0).transpose(1, 2)
+        return self.conv(x).transpose(1, 2)
+
+
+class Upsampler(nn.Module):
+    """Grows a canvas of ``bound`` positions from features of ``lengths`` positions.
+
+    With u = product of the strides: a sentence whose bound L exceeds u * S is first extended by a learned vector
+    to ceil(L / u) positions (the dynamic unfolding of arXiv 1610.10099, section 3.2); each stage multiplies the
+    positions by its stride and redistributes the information with a length-preserving stack; what lies beyond L
+    is cut. Works from any number of positions, one included.
+
+    Args:
+        channels: width throughout.
+        strides: one stage per stride.
+        make_stack: makes the length-preserving stack ``(x, mask) -> x`` that follows each transposed convolution.
+    """
+
+    def __init__(self, channels: int, strides: Sequence[int], make_stack: Callable[[], nn.Module]) -> None:
+        super().__init__()
+        if not strides or min(strides) < 1:
+            raise ConvTextError(f"--upsample-strides must be a list of positive integers; found {list(strides)}.")
+        self.strides = list(strides)
+        self.factor = 1
+        for stride in strides:
+            self.factor *= stride
+        self.extension = nn.Parameter(torch.randn(channels))
+        self.upsamples = nn.ModuleList(Upsample(channels, stride) for stride in strides)
+        self.stacks = nn.ModuleList(make_stack() for _ in strides)
+
+    def extend(self, x: Tensor, lengths: Tensor, bound: Tensor) -> Tuple[Tensor, Tensor]:
+        """Lengthen every sentence to at least ``ceil(bound / factor)`` positions.
+
+        Returns:
+            ``(batch, positions', channels)`` features and ``(batch,)`` lengths.
+        """
+        extended = torch.maximum(lengths, (bound + self.factor - 1) // self.factor)
+        missing = int(extended.max()) - x.size(1)
+        if missing > 0:
+            x = torch.cat([x, x.new_zeros(x.size(0), missing, x.size(2))], dim=1)
+        return torch.where(padding_mask(lengths, x.size(1)), self.extension.to(x.dtype), x), extended
+
+    def forward(self, x: Tensor, lengths: Tensor, bound: Tensor) -> Tensor:
+        """
+        Args:
+            x: ``(batch, positions, channels)`` encoded source, padded on the right.
+            lengths: ``(batch,)`` its positions in use.
+            bound: ``(batch,)`` canvas positions L of every sentence.
+
+        Returns:
+            ``(batch, max(bound), channels)`` canvas; positions at and beyond a sentence's own bound mean nothing.
+        """
+        x, lengths = self.extend(x, lengths, bound)
+        for stage, (upsample, stack) in enumerate(zip(self.upsamples, self.stacks)):
+            x = upsample(x, padding_mask(lengths, x.size(1)))
+            lengths = lengths * upsample.stride
+            if stage == len(self.stacks) - 1:
+                lengths = torch.minimum(lengths, bound)
+                x = x[:, : int(bound.max())]
+            x = stack(x, padding_mask(lengths, x.size(1)))
+        return x

@@ -1,0 +1,68 @@
+import pytest
+import torch
+from torch import nn
+
+from fairseq_convtext.errors import ConvTextError
+from fairseq_convtext.modules.masking import padding_mask
+from fairseq_convtext.modules.stack import ConvStack
+from fairseq_convtext.modules.upsampler import Upsample, Upsampler
+
+
+def make(strides):
+    torch.manual_seed(0)
+    # In double: what is left of a difference is a mistake, not rounding.
+    return Upsampler(8, strides, lambda: ConvStack(2, 8, 3, [1, 2])).eval().double()
+
+
+@pytest.mark.parametrize("stride", [1, 2, 3, 4, 5])
+@pytest.mark.parametrize("size", [1, 2, 7])
+def test_one_stage_multiplies_the_length_by_its_stride(stride, size):
+    y = Upsample(4, stride)(torch.randn(2, size, 4), padding_mask(torch.tensor([size, 1]), size))
+    assert y.shape == (2, stride * size, 4)
+
+
+@pytest.mark.parametrize("strides", [[2], [1], [3], [2, 2], [2, 3]])
+@pytest.mark.parametrize("lengths, bound", [([5, 3, 1], [12, 20, 9]), ([6, 6, 6], [2, 11, 40]), ([1], [64])])
+def test_canvas_has_the_longest_bound_and_a_sentence_does_not_depend_on_its_batch(strides, lengths, bound):
+    upsampler = make(strides)
+    lengths, bound = torch.tensor(lengths), torch.tensor(bound)
+    x = torch.randn(len(lengths), int(lengths.max()), 8, dtype=torch.double)
+    together = upsampler(x, lengths, bound)
+    assert together.shape == (len(lengths), int(bound.max()), 8)
+    for row in range(len(lengths)):
+        one = slice(row, row + 1)
+        alone = upsampler(x[one, : lengths[row]], lengths[one], bound[one])
+        torch.testing.assert_close(together[row, : bound[row]], alone[0], rtol=0, atol=1e-10)
+
+
+def test_padding_of_the_source_does_not_leak_into_the_canvas():
+    upsampler, x = make([2]), torch.randn(1, 6, 8, dtype=torch.double)
+    noisy = x.clone()
+    noisy[:, 4:] = 100.0
+    lengths, bound = torch.tensor([4]), torch.tensor([13])
+    torch.testing.assert_close(upsampler(x, lengths, bound), upsampler(noisy, lengths, bound))
+
+
+def test_a_source_shorter_than_the_bound_needs_is_extended_by_the_learned_vector():
+    upsampler = make([2])
+    x, lengths = upsampler.extend(torch.zeros(2, 4, 8, dtype=torch.double), torch.tensor([4, 2]), torch.tensor([3, 11]))
+    assert lengths.tolist() == [4, 6]
+    assert x.size(1) == 6
+    assert torch.equal(x[1, 2:6], upsampler.extension.expand(4, 8))
+    assert not x[1, :2].any()
+
+
+def test_every_canvas_position_depends_on_the_source():
+    upsampler = Upsampler(8, [3], lambda: nn.ModuleList([]))  # the upsampling alone
+    upsampler.stacks = nn.ModuleList([ConvStack(1, 8, 1, [1])])
+    x = torch.randn(1, 4, 8, requires_grad=True)
+    canvas = upsampler(x, torch.tensor([4]), torch.tensor([12]))
+    for position in range(12):
+        grad = torch.autograd.grad(canvas[0, position, 0], x, retain_graph=True)[0]
+        assert grad.abs().sum(dim=2).count_nonzero() >= 1
+
+
+@pytest.mark.parametrize("strides", [[], [0], [2, 0], [-1]])
+def test_strides_that_make_no_sense_are_refused_with_the_flag(strides):
+    with pytest.raises(ConvTextError, match="--upsample-strides"):
+        make(strides)

@@ -1,0 +1,1 @@
+"""Losses over the canvas in plain torch; nothing here knows fairseq."""

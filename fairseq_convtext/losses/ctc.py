@@ -1,0 +1,170 @@
+"""Connectionist temporal classification on gathered emissions (Graves et al. 2006).
+
+The canvas has L positions and a target has U tokens; the loss sums over all ways to write the target on the
+canvas with blanks between and repeats of a token on adjacent positions. Of the vocabulary-sized scores the
+recursion needs only the normaliser and the scores of the sentence's own tokens and the blank. So the large tensor
+is read once forward (softmax) and once backward (gradient), by slices that stay in the processor's cache, and
+the recursion runs in float32 on ``(batch, positions, 2U + 1)``.
+"""
+
+from typing import Iterator, Tuple
+
+import torch
+from torch import Tensor
+
+NEG_INF = float("-inf")
+# Elements of the vocabulary-sized tensor that are handled at a time.
+SLICE_ELEMENTS = {"cpu": 1 << 19, "cuda": 1 << 27}
+
+
+def required_positions(targets: Tensor, target_lengths: Tensor) -> Tensor:
+    """Canvas positions that a target needs at the least: its tokens, and a blank between equal neighbours.
+
+    Args:
+        targets: ``(batch, tokens)`` ids without blank and EOS, padded on the right.
+        target_lengths: ``(batch,)`` tokens in use.
+
+    Returns:
+        ``(batch,)`` positions.
+    """
+    inside = torch.arange(1, max(targets.size(1), 1), device=targets.device) < target_lengths[:, None]
+    repeats = (targets[:, 1:] == targets[:, :-1]) & inside[:, : max(targets.size(1) - 1, 0)]
+    return target_lengths + repeats.sum(dim=1)
+
+
+def interleave_blanks(targets: Tensor, blank: int) -> Tensor:
+    """``(batch, U)`` tokens to ``(batch, 2U + 1)`` states: blank, token, blank, token, ..., blank."""
+    states = targets.new_full((targets.size(0), 2 * targets.size(1) + 1), blank)
+    states[:, 1::2] = targets
+    return states
+
+
+def skip_penalty(states: Tensor, dtype: torch.dtype) -> Tensor:
+    """0 where state s may follow state s - 2 directly (a token after a different token), -inf elsewhere."""
+    allowed = torch.zeros_like(states, dtype=torch.bool)
+    allowed[:, 3::2] = states[:, 3::2] != states[:, 1:-2:2]
+    return torch.zeros_like(states, dtype=dtype).masked_fill(~allowed, NEG_INF)
+
+
+def forward_scores(emissions: Tensor, states: Tensor) -> Tensor:
+    """The forward variable alpha: log-probability of all paths that end in state s at position t.
+
+    Args:
+        emissions: float32 ``(batch, positions, states)`` log-probability of each state's symbol at each position.
+        states: ``(batch, states)`` symbols, blanks interleaved.
+
+    Returns:
+        ``(batch, positions, states)``; a row's values past its own positions and states mean nothing.
+    """
+    batch, positions, count = emissions.shape
+    skip = skip_penalty(states, emissions.dtype)
+    # Two dead states on the left stand for the neighbours of the first states.
+    alpha = emissions.new_full((positions, batch, count + 2), NEG_INF)
+    alpha[0, :, 2:4] = emissions[:, 0, :2]
+    for t in range(1, positions):
+        before = alpha[t - 1]
+        total = torch.logaddexp(before[:, 2:], before[:, 1:-1])
+        total = torch.logaddexp(total, before[:, :-2] + skip)
+        torch.add(total, emissions[:, t], out=alpha[t, :, 2:])
+    return alpha[:, :, 2:].transpose(0, 1)
+
+
+def reverse(x: Tensor, lengths: Tensor, dim: int) -> Tensor:
+    """Reverse the first ``lengths[b]`` entries of every row b along ``dim``; the rest stays where it is."""
+    index = torch.arange(x.size(dim), device=x.device).expand(x.size(0), -1)
+    index = torch.where(index < lengths[:, None], lengths[:, None] - 1 - index, index)
+    shape = [x.size(0)] + [1] * (x.dim() - 1)
+    shape[dim] = x.size(dim)
+    return x.gather(dim, index.view(shape).expand_as(x))
+
+
+def posteriors(emissions: Tensor, states: Tensor, lengths: Tensor, state_counts: Tensor) -> Tuple[Tensor, Tensor]:
+    """Forward-backward over all alignments.
+
+    Args:
+        emissions: float32 ``(batch, positions, states)``.
+        states: ``(batch, states)``.
+        lengths: ``(batch,)`` canvas positions of each sentence.
+        state_counts: ``(batch,)`` 2U + 1 of each sentence.
+
+    Returns:
+        ``(batch,)`` negative log-likelihood, inf where no alignment exists, and ``(batch, positions, states)``
+        posterior probability of each state at each position, zero where no alignment exists.
+    """
+    batch, positions, count = emissions.shape
+    # The backward variable is the forward variable of the mirrored problem; both run as one batch.
+    mirrored = reverse(reverse(emissions, lengths, 1), state_counts, 2)
+    both = forward_scores(
+        torch.cat([emissions, mirrored]), torch.cat([states, reverse(states, state_counts, 1)])
+    )
+    alpha, beta = both[:batch], reverse(reverse(both[batch:], lengths, 1), state_counts, 2)
+    last = alpha.gather(1, (lengths - 1).view(batch, 1, 1).expand(-1, 1, count)).squeeze(1)  # (batch, states)
+    ends = last.gather(1, torch.stack([state_counts - 1, (state_counts - 2).clamp(min=0)], dim=1))
+    ends[:, 1].masked_fill_(state_counts < 2, NEG_INF)
+    log_likelihood = torch.logaddexp(ends[:, 0], ends[:, 1])
+    feasible = log_likelihood > NEG_INF
+    valid = (torch.arange(positions, device=lengths.device) < lengths[:, None])[:, :, None]
+    valid = valid & (torch.arange(count, device=lengths.device) < state_counts[:, None])[:, None, :]
+    valid = valid & feasible[:, None, None]
+    # alpha and beta both contain the emission at t.
+    log_posterior = alpha + beta - emissions - log_likelihood[:, None, None]
+    return -log_likelihood, log_posterior.masked_fill(~valid, NEG_INF).exp()
+
+
+def _slices(logits: Tensor) -> Iterator[slice]:
+    """Slices of sentences that together hold about SLICE_ELEMENTS scores."""
+    budget = SLICE_ELEMENTS.get(logits.device.type, 1 << 19)
+    step = max(1, budget // max(1, logits[0].numel()))
+    return (slice(start, start + step) for start in range(0, logits.size(0), step))
+
+
+class _GatheredCTC(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx, logits, targets, lengths, target_lengths, blank):
+        states = interleave_blanks(targets, blank)
+        index = states[:, None, :].expand(-1, logits.size(1), -1)
+        emissions = torch.cat(
+            [logits[part].log_softmax(dim=2, dtype=torch.float32).gather(2, index[part]) for part in _slices(logits)]
+        )
+        losses, posterior = posteriors(emissions, states, lengths, 2 * target_lengths + 1)
+        ctx.save_for_backward(logits, posterior, index, lengths)
+        return losses
+
+    @staticmethod
+    def backward(ctx, grad_output):
+        logits, posterior, index, lengths = ctx.saved_tensors
+        # An infeasible sentence has no posterior: its loss is inf, its gradient zero.
+        scale = grad_output.float() * (posterior[:, 0].sum(dim=1) > 0)
+        inside = torch.arange(logits.size(1), device=lengths.device) < lengths[:, None]
+        scale = scale[:, None, None] * inside[:, :, None]
+        grad = torch.empty_like(logits)
+        for part in _slices(logits):
+            softmax = logits[part].softmax(dim=2, dtype=torch.float32)
+            softmax.scatter_add_(2, index[part], -posterior[part])
+            grad[part] = softmax.mul_(scale[part])
+        return grad, None, None, None, None
+
+
+def ctc_loss(logits: Tensor, targets: Tensor, lengths: Tensor, target_lengths: Tensor, blank: int) -> Tensor:
+    """CTC negative log-likelihood of every sentence, from unnormalised scores.
+
+    Args:
+        logits: ``(batch, positions, vocabulary)`` scores before the softmax, any floating type.
+        targets: ``(batch, tokens)`` ids without blank and EOS, padded on the right with any id.
+        lengths: ``(batch,)`` each sentence's own canvas positions, at least 1.
+        target_lengths: ``(batch,)`` tokens in use, possibly 0.
+        blank: id of the blank.
+
+    Returns:
+        float32 ``(batch,)`` losses in nats; inf, with zero gradient, where the canvas is too short for the target
+        (``lengths < required_positions(targets, target_lengths)``).
+    """
+    return _GatheredCTC.apply(logits, targets, lengths, target_lengths, blank)
+
+
+def reference_ctc_loss(logits: Tensor, targets: Tensor, lengths: Tensor, target_lengths: Tensor, blank: int) -> Tensor:
+    """The same through ``torch.nn.functional.ctc_loss``, to check against; zero where infeasible."""
+    log_probs = logits.float().log_softmax(dim=2).transpose(0, 1)
+    return torch.nn.functional.ctc_loss(
+        log_probs, targets, lengths, target_lengths, blank=blank, reduction="none", zero_infinity=True
+    )

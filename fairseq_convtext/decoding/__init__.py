@@ -1,0 +1,1 @@
+"""Reading a canvas in plain torch; nothing here knows fairseq."""

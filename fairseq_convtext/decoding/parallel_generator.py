@@ -1,0 +1,114 @@
+"""A generator without a loop over target positions, in the place of fairseq's SequenceGenerator."""
+
+import logging
+from typing import Any, Dict, List
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from fairseq_convtext.decoding.one_pass import OnePass
+from fairseq_convtext.errors import ConvTextError
+
+logger = logging.getLogger(__name__)
+
+# Options of the stock generator with the values at which a search has nothing to decide.
+NO_SEARCH = {
+    "score_reference": False,
+    "sampling": False,
+    "nbest": 1,
+    "min_len": 1,
+    "temperature": 1.0,
+    "unkpen": 0,
+    "no_repeat_ngram_size": 0,
+    "match_source_len": False,
+    "diverse_beam_groups": -1,
+    "diversity_rate": -1.0,
+    "prefix_size": 0,
+    "constraints": None,
+    "print_alignment": None,
+}
+
+
+def needs_stock_generator(models: List[Any], args: Any, seq_gen_cls: Any, kwargs: Dict[str, Any]) -> bool:
+    """Whether the generation options ask for more than the best hypothesis of one model."""
+    reasons = [name for name, value in NO_SEARCH.items() if (getattr(args, name, value) or value) != value]
+    extra = kwargs.get("extra_gen_cls_kwargs") or {}
+    if extra.get("lm_model") is not None:
+        reasons.append("a language model")
+    if kwargs.get("prefix_allowed_tokens_fn") is not None:
+        reasons.append("prefix_allowed_tokens_fn")
+    if seq_gen_cls is not None:
+        reasons.append("another generator class")
+    if len(models) > 1:
+        reasons.append("several models")
+    if reasons:
+        logger.info("step-by-step generation, because of: %s", ", ".join(reasons))
+    return bool(reasons)
+
+
+class ParallelGenerator:
+    """The network once, an argmax, and the canvas is read: position-wise or by collapsing the CTC path.
+
+    There is one hypothesis a sentence, so --beam has no effect. It equals what the stock generator finds with
+    --beam 1, scores included.
+
+    Args:
+        models: one model whose decoder has ``one_pass``.
+        stock: the stock generator of the same options; its limits apply, and it takes over for a batch with
+            forced prefixes, constraints, or a hypothesis longer than --max-len-a and --max-len-b allow.
+    """
+
+    def __init__(self, models: List[Any], stock: Any) -> None:
+        self.model = getattr(models[0], "module", models[0])
+        if not hasattr(getattr(self.model, "decoder", None), "one_pass"):
+            raise ConvTextError(
+                "--task translation_convtext decodes models that write all positions at once, such as "
+                f"bytenet_deconv; found {type(self.model).__name__}: use --task translation."
+            )
+        self.stock = stock
+        self.eos = stock.eos
+        self.symbols_to_strip_from_output = stock.symbols_to_strip_from_output
+
+    def cuda(self) -> "ParallelGenerator":
+        self.model.cuda()
+        return self
+
+    @torch.no_grad()
+    def generate(self, models: List[Any], sample: Dict[str, Any], **kwargs: Any) -> List[List[Dict[str, Tensor]]]:
+        """A list of one hypothesis for every sentence of the batch, in fairseq's format."""
+        if any(value is not None for value in kwargs.values()):
+            return self.stock.generate(models, sample, **kwargs)
+        self.model.eval()
+        encoder_out = self.model.encoder.forward_torchscript(sample["net_input"])
+        best = self.model.decoder.one_pass(encoder_out)
+        longest = min(
+            int(self.stock.max_len_a * sample["net_input"]["src_tokens"].size(1) + self.stock.max_len_b),
+            self.stock.max_len - 1,
+        )
+        if int(best.lengths.max()) - 1 > longest:
+            return self.stock.generate(models, sample)
+        return [[hypothesis] for hypothesis in self.hypotheses(best)]
+
+    def hypotheses(self, best: OnePass) -> List[Dict[str, Tensor]]:
+        """fairseq's dictionaries; every sum is rounded where the stock generator rounds it."""
+        log_probs = best.log_probs.cpu()
+        # The stock generator adds up in float32, one token after the other; torch.cumsum adds in double.
+        running = torch.from_numpy(np.add.accumulate(log_probs.numpy(), axis=1, dtype=np.float32))
+        tokens, none = best.tokens.cpu(), torch.empty(0)
+        found = []
+        for row, length in enumerate(best.lengths.tolist()):
+            sums = running[row, :length]
+            score = sums[-1].clone()
+            if self.stock.normalize_scores:
+                score /= length**self.stock.len_penalty
+            found.append(
+                {
+                    "tokens": tokens[row, :length],
+                    "score": score,
+                    "attention": none,
+                    "alignment": none,
+                    "positional_scores": torch.cat([sums[:1], sums[1:] - sums[:-1]]),
+                }
+            )
+        return found

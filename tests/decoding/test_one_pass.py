@@ -1,0 +1,82 @@
+import itertools
+
+import pytest
+import torch
+from torch import nn
+
+from fairseq_convtext.decoding import one_pass
+from fairseq_convtext.decoding.one_pass import best_symbols, read_ctc, read_position
+
+BLANK, PAD, EOS = 0, 1, 2
+
+
+def scores_to_symbols(scores, **options):
+    return best_symbols(scores, nn.Identity(), **options)
+
+
+def random_scores(seed, batch=6, positions=12, vocabulary=6):
+    torch.manual_seed(seed)
+    return torch.randn(batch, positions, vocabulary)
+
+
+@pytest.mark.parametrize("seed", range(10))
+def test_ctc_reading_is_the_collapsed_best_path(seed):
+    scores, bound = random_scores(seed), torch.tensor([12, 11, 7, 3, 2, 1])
+    found = read_ctc(scores_to_symbols(scores, forbidden=[PAD, EOS], blank=BLANK), bound, BLANK, EOS)
+    scores[:, :, [PAD, EOS]] = float("-inf")
+    log_probs = scores.log_softmax(dim=2)
+    for row, n in enumerate(bound.tolist()):
+        path = log_probs[row, :n].argmax(dim=1).tolist()
+        wanted = [symbol for symbol, _ in itertools.groupby(path) if symbol != BLANK]
+        length = int(found.lengths[row])
+        tokens = found.tokens[row, :length].tolist()
+        if wanted:
+            assert tokens == wanted + [EOS]
+        else:  # nothing but blanks: the most certain token stands
+            assert len(tokens) == 2 and tokens[0] not in (BLANK, PAD, EOS)
+        for token, log_prob, position in zip(tokens[:-1], found.log_probs[row], found.positions[row]):
+            assert float(log_prob) == pytest.approx(float(log_probs[row, position, token]), abs=1e-6)
+        assert float(found.log_probs[row, length - 1]) == 0.0
+
+
+def test_a_token_is_scored_where_its_run_is_most_certain():
+    path_scores = torch.full((1, 5, 5), -5.0)
+    for position, (symbol, score) in enumerate([(3, 1.0), (3, 4.0), (BLANK, 3.0), (3, 2.0), (4, 1.0)]):
+        path_scores[0, position, symbol] = score
+    symbols = scores_to_symbols(path_scores, forbidden=[PAD, EOS], blank=BLANK)
+    found = read_ctc(symbols, torch.tensor([5]), BLANK, EOS)
+    assert found.tokens[0].tolist() == [3, 3, 4, EOS]
+    assert found.positions[0, :3].tolist() == [1, 3, 4]
+    assert found.adjacent[0].tolist() == [False, False, True, False]
+
+
+@pytest.mark.parametrize("seed", range(10))
+def test_position_reading_ends_at_the_first_eos_or_at_the_bound(seed):
+    scores, bound = random_scores(seed), torch.tensor([12, 11, 7, 3, 2, 2])
+    found = read_position(scores_to_symbols(scores, forbidden=[PAD, BLANK], not_first=EOS), bound, EOS)
+    scores[:, :, [PAD, BLANK]] = float("-inf")
+    log_probs = scores.log_softmax(dim=2)
+    log_probs[:, 0, EOS] = float("-inf")
+    for row, n in enumerate(bound.tolist()):
+        wanted = list(itertools.takewhile(lambda s: s != EOS, log_probs[row, :n].argmax(dim=1).tolist()))
+        length = int(found.lengths[row])
+        assert found.tokens[row, :length].tolist() == wanted + [EOS]
+        assert length >= 2
+        ended = len(wanted) < n
+        last = float(log_probs[row, len(wanted), EOS]) if ended else 0.0
+        assert float(found.log_probs[row, length - 1]) == pytest.approx(last, abs=1e-6)
+
+
+def test_scores_in_small_chunks_give_the_same_symbols(monkeypatch):
+    scores = random_scores(0)
+    whole = scores_to_symbols(scores, forbidden=[PAD, EOS], blank=BLANK)
+    monkeypatch.setattr(one_pass, "CHUNK_ELEMENTS", 20)
+    for found, wanted in zip(scores_to_symbols(scores, forbidden=[PAD, EOS], blank=BLANK), whole):
+        torch.testing.assert_close(found, wanted)
+
+
+def test_scores_of_the_caller_are_left_alone():
+    scores = random_scores(0)
+    copy = scores.clone()
+    scores_to_symbols(scores, forbidden=[PAD], blank=BLANK, not_first=EOS)
+    assert torch.equal(scores, copy)

@@ -1,0 +1,98 @@
+"""``convtext_ctc``: CTC over the canvas, each sentence with its own number of positions."""
+
+import math
+from dataclasses import dataclass
+from typing import Any, Dict, List, Tuple
+
+from fairseq.criterions import FairseqCriterion, register_criterion
+from fairseq.dataclass import FairseqDataclass
+from fairseq.logging import metrics
+from omegaconf import II
+from torch import Tensor
+
+from fairseq_convtext.errors import ConvTextError
+from fairseq_convtext.losses.ctc import ctc_loss, reference_ctc_loss, required_positions
+
+
+@dataclass
+class ConvtextCtcConfig(FairseqDataclass):
+    sentence_avg: bool = II("optimization.sentence_avg")
+
+
+def check_model(model: Any) -> None:
+    """ConvTextError unless the model writes a CTC canvas."""
+    decoder = getattr(getattr(model, "module", model), "decoder", None)
+    if not hasattr(decoder, "is_ctc"):
+        raise ConvTextError(
+            "--criterion convtext_ctc needs a model that writes a canvas, such as --arch bytenet_deconv; found "
+            f"{type(model).__name__}."
+        )
+    if not decoder.is_ctc:
+        raise ConvTextError(
+            "--criterion convtext_ctc needs --target-alignment ctc; found --target-alignment position: add the "
+            "flag, or train with --criterion label_smoothed_cross_entropy."
+        )
+
+
+@register_criterion("convtext_ctc", dataclass=ConvtextCtcConfig)
+class ConvtextCtcCriterion(FairseqCriterion):
+    """Sum over the batch of the CTC loss in nats; sentences whose canvas is too short count nothing."""
+
+    def __init__(self, task: Any, sentence_avg: bool) -> None:
+        super().__init__(task)
+        dictionary = task.target_dictionary
+        self.sentence_avg = sentence_avg
+        self.blank, self.pad, self.eos = dictionary.bos(), dictionary.pad(), dictionary.eos()
+
+    def forward(self, model: Any, sample: Dict[str, Any], reduce: bool = True) -> Tuple[Tensor, int, Dict[str, Any]]:
+        """
+        Returns:
+            the loss, the number it is to be divided by (target tokens, or sentences with --sentence-avg), and
+            what to log. ``reduce=False`` gives the losses of the sentences, ``(batch,)``.
+        """
+        check_model(model)
+        logits, extra = model(**sample["net_input"])
+        targets, target_lengths = self.targets(sample["target"])
+        feasible = extra["bound"] >= required_positions(targets, target_lengths)
+        losses = self.losses(logits, targets, extra["bound"], target_lengths).masked_fill(~feasible, 0.0)
+        loss = losses.sum() if reduce else losses
+        sample_size = sample["target"].size(0) if self.sentence_avg else sample["ntokens"]
+        return loss, sample_size, {
+            "loss": loss.data,
+            "ntokens": sample["ntokens"],
+            "nsentences": sample["target"].size(0),
+            "sample_size": sample_size,
+            "infeasible": (~feasible).sum().data,
+        }
+
+    def targets(self, target: Tensor) -> Tuple[Tensor, Tensor]:
+        """``(batch, tokens)`` targets without EOS, and their lengths: EOS is the last token of every target."""
+        if bool(target.eq(self.blank).any()):
+            symbol = self.task.target_dictionary[self.blank]
+            raise ConvTextError(
+                f"a target sentence holds {symbol!r}, which CTC keeps for the blank: take it out of the target text."
+            )
+        lengths = target.ne(self.pad).sum(dim=1) - 1
+        return target[:, : max(int(lengths.max()), 1)], lengths
+
+    def losses(self, logits: Tensor, targets: Tensor, bound: Tensor, target_lengths: Tensor) -> Tensor:
+        return ctc_loss(logits, targets, bound, target_lengths, self.blank)
+
+    @staticmethod
+    def reduce_metrics(logging_outputs: List[Dict[str, Any]]) -> None:
+        """Loss in bits per target token (EOS counted), and how many sentences of the interval were infeasible."""
+        total = {key: sum(log.get(key, 0) for log in logging_outputs) for key in ("loss", "sample_size", "infeasible")}
+        metrics.log_scalar("loss", total["loss"] / total["sample_size"] / math.log(2), total["sample_size"], round=3)
+        metrics.log_scalar_sum("infeasible", total["infeasible"])
+
+    @staticmethod
+    def logging_outputs_can_be_summed() -> bool:
+        return True
+
+
+@register_criterion("convtext_ctc_reference", dataclass=ConvtextCtcConfig)
+class ConvtextCtcReferenceCriterion(ConvtextCtcCriterion):
+    """The same through ``torch.nn.functional.ctc_loss``: slower and larger, for checking."""
+
+    def losses(self, logits: Tensor, targets: Tensor, bound: Tensor, target_lengths: Tensor) -> Tensor:
+        return reference_ctc_loss(logits, targets, bound, target_lengths, self.blank)

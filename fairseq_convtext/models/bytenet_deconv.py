@@ -1,0 +1,255 @@
+"""``bytenet_deconv``: dilated-convolution encoder, deconvolution decoder, all target positions in one pass.
+
+tokens -> SourceEncoder -> Upsampler (to the length bound) -> canvas -> output projection. The canvas is read by
+position or by CTC (``--target-alignment``).
+"""
+
+import contextlib
+import logging
+from typing import Any, Dict, List, Optional, Tuple
+
+import torch
+from fairseq.logging import metrics
+from fairseq.models import (
+    FairseqEncoder,
+    FairseqEncoderDecoderModel,
+    FairseqIncrementalDecoder,
+    register_model,
+)
+from torch import Tensor, nn
+
+from fairseq_convtext.decoding.one_pass import NEG_INF, OnePass, best_symbols, normalised, read_ctc, read_position
+from fairseq_convtext.errors import ConvTextError
+from fairseq_convtext.models.bytenet_deconv_config import BytenetDeconvConfig, complete_config
+from fairseq_convtext.models.checks import check_task
+from fairseq_convtext.modules.encoder import SourceEncoder, embedding
+from fairseq_convtext.modules.length_bound import length_bound
+from fairseq_convtext.modules.stack import ConvStack
+from fairseq_convtext.modules.upsampler import Upsampler
+
+logger = logging.getLogger(__name__)
+
+# Log-probability of what a canvas does not offer but a stock generator may force: an EOS before the canvas is
+# read to its end (--max-len-b), a token after it (--min-len). Finite, or the generator would find no hypothesis.
+FORCED = -1e3
+
+
+def make_stack(cfg: BytenetDeconvConfig, layers: int, connectivity: str) -> ConvStack:
+    """The stack of blocks that the options describe."""
+    return ConvStack(
+        layers,
+        cfg.encoder_channels,
+        cfg.kernel_size,
+        cfg.dilations,
+        block=str(cfg.encoder_block),
+        connectivity=connectivity,
+        growth=cfg.growth_channels,
+        dropout=cfg.dropout,
+        spatial_dropout=cfg.spatial_dropout,
+    )
+
+
+def training_autocast(module: nn.Module, x: Tensor, dtype: str) -> Any:
+    """Autocast to ``--compute-dtype`` while training; evaluation always computes in the parameters' own type."""
+    if not module.training or dtype == "float32":
+        return contextlib.nullcontext()
+    return torch.autocast(x.device.type, dtype=getattr(torch, dtype))
+
+
+class BytenetDeconvEncoder(FairseqEncoder):
+    """Encodes the source and fixes every sentence's length bound."""
+
+    def __init__(self, cfg: BytenetDeconvConfig, dictionary: Any) -> None:
+        super().__init__(dictionary)
+        self.cfg = cfg
+        embed = embedding(len(dictionary), cfg.encoder_channels, dictionary.pad())
+        stack = make_stack(cfg, cfg.encoder_layers, str(cfg.connectivity))
+        self.network = SourceEncoder(embed, stack, cfg.dropout)
+
+    def forward(self, src_tokens: Tensor, src_lengths: Optional[Tensor] = None, **unused: Any) -> Dict[str, Any]:
+        """
+        Args:
+            src_tokens: ``(batch, positions)``, EOS included, padded on either side.
+            src_lengths: not used; the padding says it.
+
+        Returns:
+            ``features`` (batch, positions, channels), ``lengths`` (batch,), ``bound`` (batch,) canvas positions,
+            ``rows`` (batch * beam,): which sentence each row of a beam search belongs to.
+        """
+        if src_tokens.size(1) > self.max_positions():
+            raise ConvTextError(
+                f"a source has {src_tokens.size(1)} tokens (EOS included), the limit is {self.max_positions()}: "
+                "shorten it or train with a larger --max-source-positions."
+            )
+        with training_autocast(self, src_tokens, str(self.cfg.compute_dtype)):
+            features, lengths = self.network(src_tokens)
+        cfg = self.cfg
+        return {
+            "features": features,
+            "lengths": lengths,
+            "bound": length_bound(lengths, cfg.length_bound_a, cfg.length_bound_b, cfg.max_target_positions),
+            "rows": torch.arange(src_tokens.size(0), device=src_tokens.device),
+        }
+
+    def reorder_encoder_out(self, encoder_out: Dict[str, Any], new_order: Tensor) -> Dict[str, Any]:
+        """Only ``rows`` follows the beams: the features and the canvas are never copied."""
+        return dict(encoder_out, rows=encoder_out["rows"].index_select(0, new_order))
+
+    def max_positions(self) -> int:
+        return self.cfg.max_source_positions
+
+
+class BytenetDeconvDecoder(FairseqIncrementalDecoder):
+    """Writes the canvas. "Incremental" only for fairseq's step-by-step generator: the network runs once a batch."""
+
+    def __init__(self, cfg: BytenetDeconvConfig, dictionary: Any, tied: Optional[nn.Embedding]) -> None:
+        super().__init__(dictionary)
+        self.cfg = cfg
+        self.eos, self.pad, self.blank = dictionary.eos(), dictionary.pad(), dictionary.bos()
+        self.is_ctc = str(cfg.target_alignment) == "ctc"
+        self.upsampler = Upsampler(
+            cfg.encoder_channels, cfg.upsample_strides, lambda: make_stack(cfg, cfg.decoder_layers, "residual")
+        )
+        self.dropout = nn.Dropout(cfg.dropout)
+        self.project = nn.Linear(cfg.encoder_channels, len(dictionary))
+        if tied is None:
+            nn.init.normal_(self.project.weight, std=cfg.encoder_channels**-0.5)
+        else:
+            self.project.weight = tied.weight
+        nn.init.zeros_(self.project.bias)
+
+    def canvas(self, encoder_out: Dict[str, Any]) -> Tensor:
+        """``(batch, max(bound), channels)``: the one pass of the network."""
+        return self.upsampler(encoder_out["features"], encoder_out["lengths"], encoder_out["bound"])
+
+    def forward(
+        self,
+        prev_output_tokens: Tensor,
+        encoder_out: Optional[Dict[str, Any]] = None,
+        incremental_state: Optional[Dict[str, Any]] = None,
+        **unused: Any,
+    ) -> Tuple[Tensor, Dict[str, Any]]:
+        """Scores of the whole canvas, or, for a step-by-step generator, of its next column.
+
+        Args:
+            prev_output_tokens: ``(batch, tokens)``; in training only its number of columns counts, and only for
+                ``position``; in generation ``(batch * beam, step + 1)``.
+            encoder_out: see the encoder.
+            incremental_state: not None in generation.
+
+        Returns:
+            ``(batch, positions, vocabulary)`` scores, with positions = max(bound) for ``ctc`` and the smaller of
+            it and the columns of prev_output_tokens for ``position``; and a dictionary with ``attn`` (fairseq
+            asks for it) and ``bound``.
+        """
+        if incremental_state is not None:
+            return self.next_column(prev_output_tokens, encoder_out)
+        with training_autocast(self, prev_output_tokens, str(self.cfg.compute_dtype)):
+            canvas = self.canvas(encoder_out)
+            if not self.is_ctc:
+                # The projection is the largest product: positions that have no target are left out of it.
+                canvas = canvas[:, : prev_output_tokens.size(1)]
+            logits = self.project(self.dropout(canvas))
+        return logits, {"attn": [None], "bound": encoder_out["bound"]}
+
+    def one_pass(self, encoder_out: Dict[str, Any]) -> OnePass:
+        """The best hypothesis of every sentence, and the canvas left in ``encoder_out`` for who wants more."""
+        if "one_pass" not in encoder_out:
+            canvas = encoder_out["canvas"] = self.canvas(encoder_out)
+            if self.is_ctc:
+                symbols = best_symbols(canvas, self.project, self.forbidden, blank=self.blank)
+                encoder_out["one_pass"] = read_ctc(symbols, encoder_out["bound"], self.blank, self.eos)
+            else:
+                symbols = best_symbols(canvas, self.project, self.forbidden, not_first=self.eos)
+                encoder_out["one_pass"] = read_position(symbols, encoder_out["bound"], self.eos)
+        return encoder_out["one_pass"]
+
+    @property
+    def forbidden(self) -> List[int]:
+        """Ids that the canvas never writes. CTC hypotheses end where the canvas ends, so EOS is among them."""
+        return [self.pad, self.eos] if self.is_ctc else [self.pad, self.blank]
+
+    def next_column(self, tokens: Tensor, encoder_out: Dict[str, Any]) -> Tuple[Tensor, Dict[str, Any]]:
+        """Log-probabilities ``(batch * beam, 1, vocabulary)`` of token t = ``tokens.size(1) - 1``.
+
+        For ``ctc`` a column is the canvas position at which the best path is most certain of its t-th token: the
+        stock generator then sees the collapsed hypothesis, and a beam offers other tokens at the same places.
+        """
+        best, rows, t = self.one_pass(encoder_out), encoder_out["rows"], tokens.size(1) - 1
+        canvas, each = encoder_out["canvas"], torch.arange(tokens.size(0), device=tokens.device)
+        column = min(t, best.tokens.size(1) - 1)
+        known = t < best.lengths[rows]
+        offered = t < (best.lengths - 1 if self.is_ctc else encoder_out["bound"])[rows]
+        position = best.positions[rows, column].clamp(max=canvas.size(1) - 1)
+        log_probs = normalised(self.project(canvas[rows, position]), self.forbidden)
+        # The digits of the parallel generator: a product of other shape may differ in the last one.
+        token = best.tokens[rows, column][:, None]
+        exact = torch.where(known & offered, best.log_probs[rows, column], log_probs.gather(1, token)[:, 0])
+        log_probs.scatter_(1, token, exact[:, None])
+        if self.is_ctc:
+            repeat = best.adjacent[rows, column] & offered
+            previous = tokens[:, -1]
+            log_probs[each, previous] = log_probs[each, previous].masked_fill(repeat, NEG_INF)
+            log_probs[:, self.eos] = FORCED
+        log_probs[~offered] = FORCED
+        log_probs[:, self.eos] = log_probs[:, self.eos].masked_fill(~offered, 0.0)
+        log_probs[:, [self.pad, self.blank]] = NEG_INF
+        log_probs = log_probs[:, None]
+        # The generator divides what it gets by the temperature in place; the copy tells whether it did.
+        return log_probs, {"attn": [None], "log_probs": log_probs.clone()}
+
+    def max_positions(self) -> int:
+        return self.cfg.max_target_positions
+
+
+@register_model("bytenet_deconv", dataclass=BytenetDeconvConfig)
+class BytenetDeconvModel(FairseqEncoderDecoderModel):
+    """Source tokens to a canvas of scores; the hooks by which fairseq's criterions and generators reach it."""
+
+    def __init__(self, encoder: BytenetDeconvEncoder, decoder: BytenetDeconvDecoder) -> None:
+        super().__init__(encoder, decoder)
+        self.truncation_seen = False
+
+    @classmethod
+    def build_model(cls, cfg: Any, task: Any) -> "BytenetDeconvModel":
+        cfg = complete_config(cfg)
+        check_task(cfg, task)
+        source, target = task.source_dictionary, task.target_dictionary
+        encoder = BytenetDeconvEncoder(cfg, source)
+        decoder = BytenetDeconvDecoder(cfg, target, encoder.network.embed if cfg.share_all_embeddings else None)
+        return cls(encoder, decoder)
+
+    def get_normalized_probs(
+        self, net_output: Tuple[Tensor, Dict[str, Any]], log_probs: bool, sample: Optional[Dict[str, Any]] = None
+    ) -> Tensor:
+        """As the base class; columns of ``next_column`` are log-probabilities already."""
+        scores, extra = net_output
+        if "log_probs" in extra and torch.equal(scores, extra["log_probs"]):
+            return scores if log_probs else scores.exp()
+        return super().get_normalized_probs(net_output, log_probs, sample)
+
+    def get_targets(self, sample: Dict[str, Any], net_output: Tuple[Tensor, Dict[str, Any]]) -> Tensor:
+        """The target cut to the canvas, for fairseq's position-wise criterions.
+
+        What lies beyond a sentence's own bound becomes padding; how many tokens that was is logged as
+        ``beyond_bound``.
+        """
+        if self.decoder.is_ctc:
+            raise ConvTextError(
+                "this model was built with --target-alignment ctc, which position-wise criterions cannot train or "
+                "score: use --criterion convtext_ctc, or --target-alignment position."
+            )
+        target, (logits, extra) = sample["target"], net_output
+        pad = self.decoder.pad
+        used = target.ne(pad)
+        beyond = torch.arange(target.size(1), device=target.device) >= extra["bound"][:, None]
+        lost = (used & beyond).sum()
+        metrics.log_scalar("beyond_bound", lost, priority=190, round=1)
+        if not self.truncation_seen and bool(lost):
+            self.truncation_seen = True
+            logger.warning(
+                "%d of %d target tokens of this batch lie beyond the length bound and are not learnt; the log's "
+                "beyond_bound goes on counting: raise --length-bound-a, --length-bound-b or --max-target-positions",
+                int(lost), int(used.sum()),
+            )
+        return target.masked_fill(beyond, pad)[:, : logits.size(1)].contiguous()

@@ -1,0 +1,95 @@
+"""Options of ``bytenet_deconv``. No ``from __future__ import annotations``: fairseq reads the types of the fields.
+"""
+
+from dataclasses import dataclass, field
+from typing import Any, List
+
+from fairseq.dataclass import ChoiceEnum, FairseqDataclass
+from fairseq.dataclass.utils import merge_with_parent
+from omegaconf import II, DictConfig
+
+from fairseq_convtext.errors import ConvTextError
+from fairseq_convtext.modules.blocks import BLOCKS
+
+
+@dataclass
+class BytenetDeconvConfig(FairseqDataclass):
+    encoder_layers: int = field(default=15, metadata={"help": "blocks in the encoder"})
+    encoder_channels: int = field(default=512, metadata={"help": "width of embedding, encoder and decoder"})
+    kernel_size: int = field(default=3, metadata={"help": "width of the convolutions; odd"})
+    dilations: List[int] = field(
+        default_factory=lambda: [1, 2, 4, 8, 16],
+        metadata={"help": "dilations that the blocks of every stack cycle through, such as 1,2,4,8,16"},
+    )
+    encoder_block: ChoiceEnum(list(BLOCKS)) = field(
+        default="bytenet", metadata={"help": "block of the encoder and of the decoder"}
+    )
+    connectivity: ChoiceEnum(["residual", "dense"]) = field(
+        default="residual", metadata={"help": "encoder: add each block's output, or concatenate it (DenseNet)"}
+    )
+    growth_channels: int = field(
+        default=64, metadata={"help": "channels that each block adds with --connectivity dense"}
+    )
+    upsample_strides: List[int] = field(
+        default_factory=lambda: [2],
+        metadata={"help": "strides of the decoder's transposed convolutions, one stage each, such as 2 or 2,2"},
+    )
+    decoder_layers: int = field(default=10, metadata={"help": "blocks after each transposed convolution"})
+    length_bound_a: float = field(
+        default=2.0, metadata={"help": "canvas positions per source token: L = min(ceil(a * S + b), limit)"}
+    )
+    length_bound_b: float = field(default=4.0, metadata={"help": "canvas positions on top, for short sources"})
+    target_alignment: ChoiceEnum(["position", "ctc"]) = field(
+        default="position",
+        metadata={
+            "help": "position: token t at canvas position t (fairseq's own criterions); "
+            "ctc: blanks and repeats are removed (--criterion convtext_ctc)"
+        },
+    )
+    share_all_embeddings: bool = field(
+        default=False, metadata={"help": "one matrix for source embedding and output; needs a joined dictionary"}
+    )
+    dropout: float = field(
+        default=0.1, metadata={"help": "dropout on the embedding, after every block and on the canvas"}
+    )
+    spatial_dropout: float = field(
+        default=0.0,
+        metadata={"help": "in the blocks, drop whole channels of a sentence at this rate instead of single values"},
+    )
+    compute_dtype: ChoiceEnum(["float32", "bfloat16"]) = field(
+        default="float32",
+        metadata={"help": "type of the products in training (autocast); parameters, sums and losses stay float32"},
+    )
+    max_source_positions: int = II("task.max_source_positions")
+    max_target_positions: int = II("task.max_target_positions")
+
+
+def complete_config(cfg: Any) -> BytenetDeconvConfig:
+    """The configuration with every field present and sensible.
+
+    A checkpoint of a preset is not merged with the dataclass by fairseq, so fields younger than it are missing.
+
+    Raises:
+        ConvTextError: an option that makes no sense; one sentence with the flag.
+    """
+    if isinstance(cfg, DictConfig):
+        cfg = merge_with_parent(BytenetDeconvConfig(), cfg, remove_missing=True)
+    for name in ("encoder_layers", "encoder_channels", "growth_channels", "decoder_layers"):
+        if getattr(cfg, name) < 1:
+            raise ConvTextError(f"--{name.replace('_', '-')} must be at least 1; found {getattr(cfg, name)}.")
+    for name in ("dropout", "spatial_dropout"):
+        if not 0.0 <= getattr(cfg, name) < 1.0:
+            raise ConvTextError(
+                f"--{name.replace('_', '-')} must be at least 0 and below 1; found {getattr(cfg, name)}."
+            )
+    shortest = cfg.length_bound_a + cfg.length_bound_b
+    if cfg.length_bound_a < 0 or shortest < 2:
+        raise ConvTextError(
+            "the length bound must leave a one-token source at least 2 positions (a token and EOS); found "
+            f"--length-bound-a {cfg.length_bound_a} and --length-bound-b {cfg.length_bound_b}, which give {shortest}."
+        )
+    if cfg.max_target_positions < 2:
+        raise ConvTextError(
+            f"--max-target-positions must be at least 2 (a token and EOS); found {cfg.max_target_positions}."
+        )
+    return cfg

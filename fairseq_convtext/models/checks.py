@@ -1,0 +1,51 @@
+"""What a model asks of a task before it is built: each miss is one sentence with the flag to change."""
+
+import os
+from typing import Any
+
+from fairseq.data import data_utils
+
+from fairseq_convtext.errors import ConvTextError
+
+
+def check_task(cfg: Any, task: Any) -> None:
+    """
+    Args:
+        cfg: options of a model that writes a canvas.
+        task: a translation task.
+
+    Raises:
+        ConvTextError: the task's padding, dictionaries or corpus do not go with the options.
+    """
+    if getattr(task.cfg, "left_pad_target", False):
+        raise ConvTextError("targets must be padded on the right; found --left-pad-target: leave it out.")
+    source, target = task.source_dictionary, task.target_dictionary
+    if cfg.share_all_embeddings and source != target:
+        raise ConvTextError(
+            f"--share-all-embeddings needs one dictionary for both languages; found {len(source)} source and "
+            f"{len(target)} target symbols that differ: run fairseq-preprocess with --joined-dictionary."
+        )
+    if str(cfg.target_alignment) == "ctc" and target.bos() in (target.pad(), target.eos(), target.unk()):
+        raise ConvTextError(
+            "--target-alignment ctc takes the dictionary's begin-of-sentence symbol for the blank, and in this "
+            f"dictionary it is also {target[target.bos()]!r}: use a dictionary where <s> is a symbol of its own."
+        )
+    check_shortest_target(cfg.max_target_positions, task)
+
+
+def check_shortest_target(maximum: int, task: Any) -> None:
+    """ConvTextError when no training target fits ``maximum``: fairseq would drop all and stop on an empty list."""
+    folder, subset = getattr(task.cfg, "data", None), getattr(task.cfg, "train_subset", None)
+    if not folder or not subset:
+        return
+    source, target = task.cfg.source_lang, task.cfg.target_lang
+    prefix = os.path.join(folder.split(os.pathsep)[0], f"{subset}.{source}-{target}.{target}")
+    if not os.path.exists(prefix + ".idx"):
+        return
+    dataset = data_utils.load_indexed_dataset(prefix, task.target_dictionary)
+    shortest = int(min(dataset.sizes, default=0))
+    if shortest > maximum:
+        raise ConvTextError(
+            f"no training target fits --max-target-positions {maximum}: the shortest has {shortest} tokens (EOS "
+            "included)."
+        )

@@ -1,0 +1,38 @@
+"""Presets: architectures with other defaults. Precedence: command line, then preset, then the model's default."""
+
+from typing import Any
+
+from fairseq.models import register_model_architecture
+from fairseq.utils import safe_getattr
+
+from fairseq_convtext.models import bytenet_deconv  # noqa: F401  (registers the model that the presets are of)
+
+
+def preset(args: Any, **values: Any) -> None:
+    """Fill in what the command line left open. Runs on a DictConfig too, when a checkpoint is loaded."""
+    for name, value in values.items():
+        setattr(args, name, safe_getattr(args, name, value))
+
+
+@register_model_architecture("bytenet_deconv", "bytenet_deconv_tiny")
+def bytenet_deconv_tiny(args: Any) -> None:
+    """For small corpora and CPUs."""
+    preset(args, encoder_channels=256, encoder_layers=15, decoder_layers=10, dropout=0.1, spatial_dropout=0.1)
+
+
+@register_model_architecture("bytenet_deconv", "bytenet_deconv_iwslt_de_en")
+def bytenet_deconv_iwslt_de_en(args: Any) -> None:
+    """For corpora of some hundred thousand pairs."""
+    preset(args, encoder_channels=512, encoder_layers=15, decoder_layers=10, dropout=0.2, spatial_dropout=0.1)
+
+
+@register_model_architecture("bytenet_deconv", "bytenet_deconv_wmt_en_de")
+def bytenet_deconv_wmt_en_de(args: Any) -> None:
+    """For millions of pairs."""
+    preset(args, encoder_channels=1024, encoder_layers=20, decoder_layers=20, dropout=0.1)
+
+
+@register_model_architecture("bytenet_deconv", "densenet_deconv")
+def densenet_deconv(args: Any) -> None:
+    """DenseNet-style encoder, the same decoder."""
+    preset(args, connectivity="dense")

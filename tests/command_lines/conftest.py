@@ -1,0 +1,81 @@
+"""A synthetic language whose translation is known: digits in, letters out, one of them doubled."""
+
+import random
+from pathlib import Path
+from typing import Callable, Dict, List
+
+import pytest
+
+from tests.command_lines.commands import run
+
+LETTERS = dict(zip("0123456789", "abcdefghij"))
+SENTENCES = {"train": 3000, "valid": 61, "test": 1013}
+
+
+def translate(source: str) -> str:
+    """The right translation: every digit's letter, and that of 0 twice."""
+    return " ".join(LETTERS[d] + (f" {LETTERS[d]}" if d == "0" else "") for d in source.split())
+
+
+def make_sentences(count: int, seed: int) -> List[str]:
+    generator = random.Random(seed)
+    return [" ".join(generator.choices("0123456789", k=generator.randint(1, 7))) for _ in range(count)]
+
+
+@pytest.fixture(scope="session")
+def corpus(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The folder that fairseq-preprocess made."""
+    raw = tmp_path_factory.mktemp("raw")
+    for seed, (split, count) in enumerate(SENTENCES.items()):
+        sources = make_sentences(count, seed)
+        (raw / f"{split}.d").write_text("".join(f"{s}\n" for s in sources), encoding="utf-8")
+        (raw / f"{split}.l").write_text("".join(f"{translate(s)}\n" for s in sources), encoding="utf-8")
+    binary = tmp_path_factory.mktemp("corpus") / "bin"
+    prefixes = [f"--{split}pref={raw / split}" for split in SENTENCES]
+    run("preprocess", "--source-lang", "d", "--target-lang", "l", *prefixes, "--destdir", binary)
+    return binary
+
+
+TINY = """
+    --arch bytenet_deconv_tiny --encoder-channels 64 --encoder-layers 3 --decoder-layers 3 --dilations 1,2
+    --dropout 0 --spatial-dropout 0
+    --optimizer adam --lr 3e-3 --lr-scheduler polynomial_decay --warmup-updates 40 --clip-norm 0.2
+    --batch-size 64 --required-batch-size-multiple 1 --num-workers 0 --seed 1 --log-format simple --log-interval 50 --no-epoch-checkpoints
+""".split()
+ALIGNMENTS: Dict[str, List[str]] = {
+    "ctc": ["--target-alignment", "ctc", "--criterion", "convtext_ctc"],
+    "position": ["--target-alignment", "position", "--criterion", "cross_entropy"],
+}
+
+
+@pytest.fixture(scope="session")
+def train(corpus: Path, user_dir: Path) -> Callable[..., str]:
+    """``fairseq-train`` on the corpus: ``train(save_dir, updates, *flags)`` gives the log."""
+
+    def call(save_dir: Path, updates: int, *flags: object) -> str:
+        return run(
+            "train", corpus, "--user-dir", user_dir, "--save-dir", save_dir, *TINY,
+            "--max-update", updates, "--total-num-update", updates, *flags,
+        )  # fmt: skip
+
+    return call
+
+
+@pytest.fixture(scope="session", params=list(ALIGNMENTS))
+def alignment(request: pytest.FixtureRequest) -> str:
+    return request.param
+
+
+@pytest.fixture(scope="session")
+def checkpoints(train: Callable[..., str], tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Path]:
+    """The checkpoint of a model that has learnt the language, by alignment; trained once a session."""
+    trained: Dict[str, Path] = {}
+
+    def get(alignment: str) -> Path:
+        if alignment not in trained:
+            folder = tmp_path_factory.mktemp(alignment)
+            train(folder, 600, *ALIGNMENTS[alignment])
+            trained[alignment] = folder / "checkpoint_best.pt"
+        return trained[alignment]
+
+    return get

@@ -1,0 +1,87 @@
+#!/usr/bin/env python3
+"""Joint sentencepiece subwords for a small corpus.
+
+  subwords.py train --model spm.model --vocabulary 4000 train.en train.de
+  subwords.py encode --model spm.model --out FOLDER test.en test.de     writes FOLDER/test.en, FOLDER/test.de
+
+Nothing is written twice: a model or file that exists is left alone. Lines stay lines: one in, one out.
+"""
+
+import argparse
+import os
+import sys
+from pathlib import Path
+from typing import List, Optional
+
+import sentencepiece
+from corpus_checks import InputError, check_file, iter_lines
+from tqdm import tqdm
+
+
+def train(model: Path, vocabulary: int, texts: List[Path], seed: int) -> None:
+    """Byte-pair encoding over all ``texts`` together."""
+    if model.exists():
+        print(f"{model} exists and is kept")
+        return
+    for text in texts:
+        check_file(text)
+    model.parent.mkdir(parents=True, exist_ok=True)
+    part = model.parent / f"{model.name}.part"
+    sentencepiece.set_random_generator_seed(seed)
+    sentencepiece.SentencePieceTrainer.train(
+        sentence_iterator=(line for text in texts for line in iter_lines(text)),
+        model_writer=(stream := part.open("wb")),
+        model_type="bpe",
+        vocab_size=vocabulary,
+        character_coverage=1.0,
+        num_threads=os.cpu_count() or 1,
+        minloglevel=1,
+    )
+    stream.close()
+    part.replace(model)
+    print(f"{model}: {vocabulary} pieces")
+
+
+def encode(model: Path, out: Path, texts: List[Path]) -> None:
+    """Pieces separated by blanks, file by file."""
+    processor = sentencepiece.SentencePieceProcessor(model_file=str(model))
+    out.mkdir(parents=True, exist_ok=True)
+    for text in tqdm(texts, desc="subwords", unit="file", disable=None):
+        target = out / text.name
+        if target.exists():
+            continue
+        part = target.parent / f"{target.name}.part"
+        with part.open("w", encoding="utf-8", newline="\n") as stream:
+            for line in iter_lines(text):
+                stream.write(" ".join(processor.encode(line, out_type=str)) + "\n")
+        part.replace(target)
+
+
+def main(arguments: Optional[List[str]] = None) -> int:
+    """Command line; returns the exit code."""
+    layout = argparse.RawDescriptionHelpFormatter
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=layout)
+    commands = parser.add_subparsers(dest="command", required=True)
+    for name in ("train", "encode"):
+        command = commands.add_parser(name)
+        command.add_argument("texts", nargs="+", type=Path, help="plain text, one sentence a line")
+        command.add_argument("--model", type=Path, required=True, help="sentencepiece model")
+        if name == "train":
+            command.add_argument("--vocabulary", type=int, default=4000, help="number of pieces (default: 4000)")
+            command.add_argument("--seed", type=int, default=1)
+        else:
+            command.add_argument("--out", type=Path, required=True, help="folder for the files of the same names")
+    options = parser.parse_args(arguments)
+    try:
+        if options.command == "train":
+            train(options.model, options.vocabulary, options.texts, options.seed)
+        else:
+            encode(options.model, options.out, options.texts)
+    except (InputError, RuntimeError, OSError) as error:
+        print(f"error: {str(error).splitlines()[0]}", file=sys.stderr)
+        return 1
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,7 +1,7 @@
 """``convtext_ctc``: CTC over the canvas, each sentence with its own number of positions."""
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, Dict, List, Tuple
 
 from fairseq.criterions import FairseqCriterion, register_criterion
@@ -12,10 +12,18 @@ from torch import Tensor
 
 from fairseq_convtext.errors import ConvTextError
 from fairseq_convtext.losses.ctc import ctc_loss, reference_ctc_loss, required_positions
+from fairseq_convtext.losses.glancing import make_glance, parse_schedule
 
 
 @dataclass
 class ConvtextCtcConfig(FairseqDataclass):
+    glancing_ratio: str = field(
+        default="0",
+        metadata={
+            "help": "show the decoder this share of the positions it gets wrong while training: a ratio, or "
+            "START:END@UPDATES such as 0.5:0.3@20000; 0 trains without glancing"
+        },
+    )
     sentence_avg: bool = II("optimization.sentence_avg")
 
 
@@ -38,10 +46,11 @@ def check_model(model: Any) -> None:
 class ConvtextCtcCriterion(FairseqCriterion):
     """Sum over the batch of the CTC loss in nats; sentences whose canvas is too short count nothing."""
 
-    def __init__(self, task: Any, sentence_avg: bool) -> None:
+    def __init__(self, task: Any, sentence_avg: bool, glancing_ratio: str) -> None:
         super().__init__(task)
         dictionary = task.target_dictionary
         self.sentence_avg = sentence_avg
+        self.glancing = parse_schedule(glancing_ratio)
         self.blank, self.pad, self.eos = dictionary.bos(), dictionary.pad(), dictionary.eos()
 
     def forward(self, model: Any, sample: Dict[str, Any], reduce: bool = True) -> Tuple[Tensor, int, Dict[str, Any]]:
@@ -51,8 +60,10 @@ class ConvtextCtcCriterion(FairseqCriterion):
             what to log. ``reduce=False`` gives the losses of the sentences, ``(batch,)``.
         """
         check_model(model)
-        logits, extra = model(**sample["net_input"])
         targets, target_lengths = self.targets(sample["target"])
+        ratio = self.glancing.ratio(getattr(model, "module", model).num_updates) if model.training else 0.0
+        glance = make_glance(targets, target_lengths, self.blank, ratio) if ratio > 0.0 else None
+        logits, extra = model(**sample["net_input"], glance=glance)
         feasible = extra["bound"] >= required_positions(targets, target_lengths)
         losses = self.losses(logits, targets, extra["bound"], target_lengths).masked_fill(~feasible, 0.0)
         loss = losses.sum() if reduce else losses

@@ -118,21 +118,32 @@ def _slices(logits: Tensor) -> Iterator[slice]:
     return (slice(start, start + step) for start in range(0, logits.size(0), step))
 
 
+def _at_every_position(states: Tensor, logits: Tensor) -> Tensor:
+    """``(batch, states)`` to an index ``(batch, positions, states)`` of the vocabulary."""
+    return states[:, None, :].expand(-1, logits.size(1), -1)
+
+
+def gather_emissions(logits: Tensor, states: Tensor) -> Tensor:
+    """float32 ``(batch, positions, states)`` log-probabilities of each sentence's own symbols at each position."""
+    gathered = []
+    for part in _slices(logits):
+        log_probs = logits[part].log_softmax(dim=2, dtype=torch.float32)
+        gathered.append(log_probs.gather(2, _at_every_position(states[part], logits)))
+    return torch.cat(gathered)
+
+
 class _GatheredCTC(torch.autograd.Function):
     @staticmethod
     def forward(ctx, logits, targets, lengths, target_lengths, blank):
         states = interleave_blanks(targets, blank)
-        index = states[:, None, :].expand(-1, logits.size(1), -1)
-        emissions = torch.cat(
-            [logits[part].log_softmax(dim=2, dtype=torch.float32).gather(2, index[part]) for part in _slices(logits)]
-        )
+        emissions = gather_emissions(logits, states)
         losses, posterior = posteriors(emissions, states, lengths, 2 * target_lengths + 1)
-        ctx.save_for_backward(logits, posterior, index, lengths)
+        ctx.save_for_backward(logits, posterior, states, lengths)
         return losses
 
     @staticmethod
     def backward(ctx, grad_output):
-        logits, posterior, index, lengths = ctx.saved_tensors
+        logits, posterior, states, lengths = ctx.saved_tensors
         # An infeasible sentence has no posterior: its loss is inf, its gradient zero.
         scale = grad_output.float() * (posterior[:, 0].sum(dim=1) > 0)
         inside = torch.arange(logits.size(1), device=lengths.device) < lengths[:, None]
@@ -140,7 +151,7 @@ class _GatheredCTC(torch.autograd.Function):
         grad = torch.empty_like(logits)
         for part in _slices(logits):
             softmax = logits[part].softmax(dim=2, dtype=torch.float32)
-            softmax.scatter_add_(2, index[part], -posterior[part])
+            softmax.scatter_add_(2, _at_every_position(states[part], logits), -posterior[part])
             grad[part] = softmax.mul_(scale[part])
         return grad, None, None, None, None
 

@@ -6,7 +6,8 @@ position or by CTC (``--target-alignment``).
 
 import contextlib
 import logging
-from typing import Any, Dict, List, Optional, Tuple
+import math
+from typing import Any, Callable, Dict, List, Optional, Tuple
 
 import torch
 from fairseq.logging import metrics
@@ -17,6 +18,7 @@ from fairseq.models import (
     register_model,
 )
 from torch import Tensor, nn
+from torch.nn import functional as F
 
 from fairseq_convtext.decoding.one_pass import NEG_INF, OnePass, best_symbols, normalised, read_ctc, read_position
 from fairseq_convtext.errors import ConvTextError
@@ -28,6 +30,9 @@ from fairseq_convtext.modules.stack import ConvStack
 from fairseq_convtext.modules.upsampler import Upsampler
 
 logger = logging.getLogger(__name__)
+
+# From the first pass's logits and the bounds to symbols and where to show them.
+Glance = Callable[[Tensor, Tensor], Tuple[Tensor, Tensor]]
 
 # Log-probability of what a canvas does not offer but a stock generator may force: an EOS before the canvas is
 # read to its end (--max-len-b), a token after it (--min-len). Finite, or the generator would find no hypothesis.
@@ -118,15 +123,24 @@ class BytenetDeconvDecoder(FairseqIncrementalDecoder):
             self.project.weight = tied.weight
         nn.init.zeros_(self.project.bias)
 
-    def canvas(self, encoder_out: Dict[str, Any]) -> Tensor:
+    def canvas(self, encoder_out: Dict[str, Any], hints: Optional[Tuple[Tensor, Tensor]] = None) -> Tensor:
         """``(batch, max(bound), channels)``: the one pass of the network."""
-        return self.upsampler(encoder_out["features"], encoder_out["lengths"], encoder_out["bound"])
+        return self.upsampler(encoder_out["features"], encoder_out["lengths"], encoder_out["bound"], hints)
+
+    def hints(self, encoder_out: Dict[str, Any], glance: Glance) -> Tuple[Tensor, Tensor]:
+        """What a first pass without gradient decides to show the second one; both draw the same dropout masks."""
+        devices = [encoder_out["features"].device] if encoder_out["features"].is_cuda else []
+        with torch.no_grad(), torch.random.fork_rng(devices):
+            symbols, where = glance(self.project(self.dropout(self.canvas(encoder_out))), encoder_out["bound"])
+        # The rows of the output projection are the embeddings of the symbols, blank included.
+        return math.sqrt(self.project.in_features) * F.embedding(symbols, self.project.weight), where
 
     def forward(
         self,
         prev_output_tokens: Tensor,
         encoder_out: Optional[Dict[str, Any]] = None,
         incremental_state: Optional[Dict[str, Any]] = None,
+        glance: Optional[Glance] = None,
         **unused: Any,
     ) -> Tuple[Tensor, Dict[str, Any]]:
         """Scores of the whole canvas, or, for a step-by-step generator, of its next column.
@@ -136,6 +150,7 @@ class BytenetDeconvDecoder(FairseqIncrementalDecoder):
                 ``position``; in generation ``(batch * beam, step + 1)``.
             encoder_out: see the encoder.
             incremental_state: not None in generation.
+            glance: for glancing training, see losses/glancing.py.
 
         Returns:
             ``(batch, positions, vocabulary)`` scores, with positions = max(bound) for ``ctc`` and the smaller of
@@ -145,7 +160,7 @@ class BytenetDeconvDecoder(FairseqIncrementalDecoder):
         if incremental_state is not None:
             return self.next_column(prev_output_tokens, encoder_out)
         with training_autocast(self, prev_output_tokens, str(self.cfg.compute_dtype)):
-            canvas = self.canvas(encoder_out)
+            canvas = self.canvas(encoder_out, None if glance is None else self.hints(encoder_out, glance))
             if not self.is_ctc:
                 # The projection is the largest product: positions that have no target are left out of it.
                 canvas = canvas[:, : prev_output_tokens.size(1)]
@@ -209,6 +224,12 @@ class BytenetDeconvModel(FairseqEncoderDecoderModel):
     def __init__(self, encoder: BytenetDeconvEncoder, decoder: BytenetDeconvDecoder) -> None:
         super().__init__(encoder, decoder)
         self.truncation_seen = False
+        self.num_updates = 0
+
+    def set_num_updates(self, num_updates: int) -> None:
+        """fairseq calls this before every update; schedules of criterions read it."""
+        super().set_num_updates(num_updates)
+        self.num_updates = num_updates
 
     @classmethod
     def build_model(cls, cfg: Any, task: Any) -> "BytenetDeconvModel":

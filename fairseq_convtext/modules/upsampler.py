@@ -1,7 +1,7 @@
 """From encoded source to canvas: the source is extended, upsampled by transposed convolutions, cut to the bound."""
 
 import math
-from typing import Callable, Sequence, Tuple
+from typing import Callable, Optional, Sequence, Tuple
 
 import torch
 from torch import Tensor, nn
@@ -73,12 +73,16 @@ class Upsampler(nn.Module):
             x = torch.cat([x, x.new_zeros(x.size(0), missing, x.size(2))], dim=1)
         return torch.where(padding_mask(lengths, x.size(1)), self.extension.to(x.dtype), x), extended
 
-    def forward(self, x: Tensor, lengths: Tensor, bound: Tensor) -> Tensor:
+    def forward(
+        self, x: Tensor, lengths: Tensor, bound: Tensor, hints: Optional[Tuple[Tensor, Tensor]] = None
+    ) -> Tensor:
         """
         Args:
             x: ``(batch, positions, channels)`` encoded source, padded on the right.
             lengths: ``(batch,)`` its positions in use.
             bound: ``(batch,)`` canvas positions L of every sentence.
+            hints: for glancing training, vectors ``(batch, max(bound), channels)`` and where ``(batch,
+                max(bound))`` they take the place of the features, before the last stack.
 
         Returns:
             ``(batch, max(bound), channels)`` canvas; positions at and beyond a sentence's own bound mean nothing.
@@ -90,5 +94,8 @@ class Upsampler(nn.Module):
             if stage == len(self.stacks) - 1:
                 lengths = torch.minimum(lengths, bound)
                 x = x[:, : int(bound.max())]
+                if hints is not None:
+                    vectors, where = hints
+                    x = torch.where(where[:, :, None], vectors.to(x.dtype), x)
             x = stack(x, padding_mask(lengths, x.size(1)))
         return x

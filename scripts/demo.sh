@@ -36,14 +36,13 @@ source "$(dirname "${BASH_SOURCE[0]}")/lib/env.sh"
 source "$ROOT/scripts/lib/recipe.sh"
 SECONDS=0
 
-# Matrix products in bfloat16 pay where the processor has them; losses and parameters stay float32.
 if [[ "$quick" == yes ]]; then
     out="${out:-$ROOT/data-bin/demo-quick}"
-    vocabulary=2000 updates=150 warmup=50 limit=(--limit-train 6000)
+    vocabulary=2000 updates=150 warmup=50 interval=75 limit=(--limit-train 6000)
     model=(--encoder-layers 5 --decoder-layers 5)
 else
     out="${out:-$ROOT/data-bin/demo-run}"
-    vocabulary=4000 updates=2400 warmup=300 limit=()
+    vocabulary=4000 updates=2400 warmup=300 interval=400 limit=()
     model=()
 fi
 mkdir -p "$out"
@@ -57,17 +56,8 @@ fi
 convtext_binarise "$out/text" "$out" "$vocabulary" lohelp.test ding.test
 
 convtext_step "Training ($updates updates)"
-progress=tqdm
-[[ -t 2 ]] || progress=simple
-convtext_run fairseq-train "$out/bin" --user-dir "$ROOT/fairseq_convtext" \
-    --arch bytenet_deconv_tiny --target-alignment ctc --criterion convtext_ctc --share-all-embeddings \
-    --compute-dtype bfloat16 ${model[@]+"${model[@]}"} \
-    --optimizer adam --adam-betas '(0.9, 0.98)' --weight-decay 0.01 --clip-norm 2 \
-    --lr 2e-3 --lr-scheduler polynomial_decay --warmup-updates "$warmup" \
-    --max-update "$updates" --total-num-update "$updates" \
-    --max-tokens 2048 --required-batch-size-multiple 1 --num-workers 0 --seed 1 \
-    --save-dir "$out/checkpoints" --save-interval-updates 300 --keep-interval-updates 1 --no-epoch-checkpoints \
-    --log-format "$progress" --log-interval 25 --log-file "$out/train.log"
+convtext_train "$out/bin" "$out" "$updates" --arch bytenet_deconv_tiny ${model[@]+"${model[@]}"} \
+    --warmup-updates "$warmup" --save-interval-updates "$interval" --seed 1
 
 convtext_step "Translation"
 checkpoint="$out/checkpoints/checkpoint_best.pt"

@@ -43,6 +43,24 @@ convtext_binarise() {
     mv "$out/bin.part" "$out/bin"
 }
 
+# convtext_train BIN OUT UPDATES FLAG...: CTC training of a small model to OUT/checkpoints, the best checkpoint by
+# BLEU on the validation set. The learning rate reaches zero at UPDATES, so that no averaging is needed.
+convtext_train() {
+    local bin="$1" out="$2" updates="$3" progress=tqdm
+    shift 3
+    [[ -t 2 ]] || progress=simple
+    # bfloat16 is for matrix products only; parameters, sums and losses stay float32.
+    convtext_run fairseq-train "$bin" --user-dir "$ROOT/fairseq_convtext" --task translation_convtext \
+        --target-alignment ctc --criterion convtext_ctc --share-all-embeddings --compute-dtype bfloat16 \
+        --optimizer adam --adam-betas '(0.9, 0.98)' --weight-decay 0.01 --clip-norm 2 \
+        --lr 2e-3 --lr-scheduler polynomial_decay --max-update "$updates" --total-num-update "$updates" \
+        --max-tokens 2048 --num-workers 0 \
+        --eval-bleu --eval-bleu-args '{"beam": 1}' --eval-bleu-detok space --eval-bleu-remove-bpe sentencepiece \
+        --best-checkpoint-metric bleu --maximize-best-checkpoint-metric \
+        --save-dir "$out/checkpoints" --keep-interval-updates 1 --no-epoch-checkpoints \
+        --validate-interval 1000000 --log-format "$progress" --log-interval 25 --log-file "$out/train.log" "$@"
+}
+
 # convtext_translate CHECKPOINT BIN SUBSET OUTPUT: all sentences of the subset, in one pass each.
 convtext_translate() {
     if [[ -s "$4" && "$4" -nt "$1" ]]; then

@@ -6,9 +6,9 @@
 gathered   fairseq_convtext.losses.ctc.ctc_loss
 reference  log_softmax, then torch.nn.functional.ctc_loss
 
-Each is measured in a process of its own. Peak memory is what one forward and backward pass takes on top of the
-scores, the gradient of the scores included. Times are medians. A third process computes both on the same scores
-and compares values and gradients, with each other and with the reference in float64.
+Each is measured in a process of its own. Peak memory is what one forward and backward pass takes on top of
+the scores, the gradient of the scores included. Times are medians. A third process computes both on the same
+scores and compares values and gradients, with each other and with the reference in float64.
 """
 
 import argparse
@@ -36,7 +36,8 @@ MIB = 1 << 20
 
 def load_loss(name: str) -> Callable[..., Any]:
     """One of LOSSES."""
-    logging.getLogger("fairseq").setLevel(logging.WARNING)  # what it logs while imported is no part of a report
+    # What fairseq logs while it is imported is no part of a report.
+    logging.getLogger("fairseq").setLevel(logging.WARNING)
     from fairseq_convtext.losses import ctc
 
     return getattr(ctc, LOSSES[name])
@@ -56,8 +57,8 @@ def random_scores(options: argparse.Namespace) -> Any:
 def random_targets(options: argparse.Namespace) -> Tuple[Any, Any, Any, int]:
     """Targets, canvas lengths, target lengths, blank.
 
-    Canvases take half of the positions up to all of them, one of them all; a target takes a quarter to a half of
-    its canvas, so that it always fits.
+    Canvases take half of the positions up to all of them, one of them all; a target takes a quarter to a half
+    of its canvas, so that it always fits.
     """
     import torch
 
@@ -69,7 +70,7 @@ def random_targets(options: argparse.Namespace) -> Tuple[Any, Any, Any, int]:
 
 
 def prepare(options: argparse.Namespace) -> Any:
-    """The seed, the threads, and a tiny run of both passes, which makes torch load what it loads only once."""
+    """The seed, the threads, and a tiny run of both passes, so that torch has loaded what it loads once."""
     import torch
 
     if options.threads:
@@ -147,8 +148,8 @@ def exact(scores: Any, targets: Any, lengths: Any, target_lengths: Any, blank: i
 def compare(options: argparse.Namespace) -> Dict[str, Any]:
     """Runs in its own process: the largest differences of values and of gradients on the same scores.
 
-    Both losses round in float32 to about the last digit of their values, which reach hundreds of nats; float64
-    tells how far each is from the truth.
+    Both losses round in float32 to about the last digit of their values, which reach hundreds of nats;
+    float64 tells how far each is from the truth.
 
     Returns:
         ``largest`` value in nats, and for each pair (value difference, gradient difference).
@@ -181,7 +182,7 @@ def in_fresh_process(function: Callable[..., Any], *arguments: Any) -> Any:
         return pool.submit(function, *arguments).result()
 
 
-def report(options: argparse.Namespace, figures: Dict[str, Dict[str, Any]], difference: Dict[str, Any]) -> str:
+def report(options: argparse.Namespace, figures: Dict[str, Any], difference: Dict[str, Any]) -> str:
     """The text that is printed."""
     columns = ("forward", "backward", "total", "memory")
     size = figures["gathered"]["scores"]
@@ -192,12 +193,13 @@ def report(options: argparse.Namespace, figures: Dict[str, Dict[str, Any]], diff
     ratios = [figures["reference"][column] / max(figures["gathered"][column], 1e-9) for column in columns]
     costs.append(["reference / gathered", *(f"{ratio:.2f}" for ratio in ratios), ""])
     differences = [["largest difference", "value", "gradient"]]
-    differences += [[pair, *(f"{number:.1e}" for number in pairs)] for pair, pairs in difference["pairs"].items()]
-    shape = f"batch {options.batch} x canvas {options.canvas} x vocabulary {options.vocabulary}, {options.dtype}"
+    differences += [[pair, *(f"{number:.1e}" for number in two)] for pair, two in difference["pairs"].items()]
+    shape = f"batch {options.batch} x canvas {options.canvas} x vocabulary {options.vocabulary}"
     return "\n".join(
         [
             figures["gathered"]["hardware"],
-            f"{shape}: the scores take {size / MIB:.1f} MiB; medians of {options.repetitions}, seed {options.seed}",
+            f"{shape}, {options.dtype}: the scores take {size / MIB:.1f} MiB; "
+            f"medians of {options.repetitions}, seed {options.seed}",
             "",
             table(costs),
             "",
@@ -213,7 +215,7 @@ def parse_options(arguments: Optional[List[str]]) -> argparse.Namespace:
     parser.add_argument("--batch", type=positive, default=64, help="sentences (default: 64)")
     parser.add_argument("--canvas", type=positive, default=80, help="positions of the longest (default: 80)")
     parser.add_argument("--vocabulary", type=positive, default=32000, help="symbols (default: 32000)")
-    parser.add_argument("--dtype", choices=["float32", "bfloat16"], default="float32", help="type of the scores")
+    parser.add_argument("--dtype", choices=["float32", "bfloat16"], default="float32", help="of the scores")
     parser.add_argument("--device", choices=["cpu", "cuda"], default="cpu")
     parser.add_argument("--threads", type=positive, help="CPU threads (default: torch's own choice)")
     parser.add_argument("--repetitions", type=positive, default=5, help="runs of each pass (default: 5)")
@@ -236,7 +238,7 @@ def main(arguments: Optional[List[str]] = None) -> int:
         difference = in_fresh_process(compare, options)
     except (BrokenProcessPool, MemoryError, RuntimeError) as error:
         message = str(error).split("\n")[0]
-        print(f"error: a measuring process failed ({message}): if memory ran out, lower --batch", file=sys.stderr)
+        print(f"error: a measurement failed ({message}): if memory ran out, lower --batch", file=sys.stderr)
         return 1
     print(report(options, figures, difference))
     return 0

@@ -3,13 +3,14 @@
 
   benchmark_decoding.py DATA --path CHECKPOINT [CHECKPOINT ...] [--labels NAME [NAME ...]]
 
-DATA is a folder of fairseq-preprocess. Each checkpoint is decoded by the stock generator at every --beams and, if
-it is a model that writes all positions at once, by the generator of --task translation_convtext; all of that with
-every --batch-sizes. A checkpoint of fairseq's own, such as a transformer, gives the rows of the stock generator.
+DATA is a folder of fairseq-preprocess. Each checkpoint is decoded by the stock generator at every --beams
+and, if it is a model that writes all positions at once, by the generator of --task translation_convtext; all
+of that with every --batch-sizes. A checkpoint of fairseq's own, such as a transformer, gives the rows of the
+stock generator.
 
-The time is that of generation alone, from a batch of ids to its hypotheses, as fairseq-generate counts it: loading,
-batching and printing are not in it. Sentences are sorted by length, as fairseq-generate does. Every figure is the
-median of --repetitions runs over the same sentences.
+The time is that of generation alone, from a batch of ids to its hypotheses, as fairseq-generate counts it:
+loading, batching and printing are not in it. Sentences are sorted by length, as fairseq-generate does. Every
+figure is the median of --repetitions runs over the same sentences.
 
 The last column tells whether parallel decoding gives the H- and P- lines of the stock generator at beam 1.
 """
@@ -67,7 +68,7 @@ def check_data(options: argparse.Namespace) -> None:
     """InputError if DATA or a checkpoint is missing, or the labels do not go with the checkpoints."""
     if not options.data.is_dir():
         raise InputError(f"no such folder: {options.data} (DATA, made by fairseq-preprocess)")
-    if not list(options.data.glob("dict.*.txt")) or not list(options.data.glob(f"{options.gen_subset}.*-*.*.idx")):
+    if not all(list(options.data.glob(name)) for name in ("dict.*.txt", f"{options.gen_subset}.*-*.*.idx")):
         raise InputError(
             f"{options.data} holds no binarised {options.gen_subset!r} data: give the --destdir of "
             "fairseq-preprocess, or another --gen-subset"
@@ -86,14 +87,14 @@ def load(path: Path, options: argparse.Namespace) -> Tuple[Any, Any, Any]:
     # --eval-bleu of the training would build tokenizers that nothing here uses.
     overrides = {"data": str(options.data), "eval_bleu": False}
     try:
-        models, cfg, task = checkpoint_utils.load_model_ensemble_and_task([str(path)], arg_overrides=overrides)
+        (model,), cfg, task = checkpoint_utils.load_model_ensemble_and_task([str(path)], overrides)
     except Exception as error:  # fairseq has no error of its own for any of this
         reason = str(error).strip().split("\n")[0] or type(error).__name__
         raise InputError(
             f"cannot load {path} ({reason}): it must be a fairseq checkpoint that was trained with the "
             f"dictionaries in {options.data}; a plugin's model needs its --user-dir"
         ) from error
-    model = models[0].to(options.device)
+    model.to(options.device)
     # What fairseq-generate does, but for a trick that would tie the old fconv model to one beam size.
     with open_dict(cfg):
         cfg.generation = GenerationConfig(no_beamable_mm=True)
@@ -117,14 +118,14 @@ def make_batches(task: Any, model: Any, batch_size: int, options: argparse.Names
     order = dataset.ordered_indices()
     order = order[order < options.sentences]
     if not len(order):
-        raise InputError(f"{options.gen_subset!r} in {options.data} holds no sentence: choose another --gen-subset")
+        raise InputError(f"{options.gen_subset!r} in {options.data} is empty: choose another --gen-subset")
     limits = utils.resolve_max_positions(task.max_positions(), model.max_positions())
     _, too_long = dataset.filter_indices_by_size(order.copy(), limits)
     if len(too_long):
         raise InputError(
-            f"sentence {too_long[0]} of {options.gen_subset!r} has {dataset.size(too_long[0])} tokens (source and "
-            f"target, EOS included), which exceeds the model's limits {limits}: choose fewer --sentences or another "
-            "--gen-subset"
+            f"sentence {too_long[0]} of {options.gen_subset!r} has {dataset.size(too_long[0])} tokens "
+            f"(source and target, EOS included), more than the model's limits {limits}: choose fewer "
+            "--sentences or another --gen-subset"
         )
     parts = [order[start : start + batch_size] for start in range(0, len(order), batch_size)]
     batches = [dataset.collater([dataset[index] for index in part]) for part in parts]
@@ -143,8 +144,8 @@ def settings_of(model: Any, cfg: Any, task: Any, options: argparse.Namespace) ->
     try:
         stock.load_dataset(options.gen_subset, task_cfg=cfg.task)
     except FileNotFoundError as error:
-        languages = f"{cfg.task.source_lang}-{cfg.task.target_lang}"
-        raise InputError(f"{options.data} has no {options.gen_subset!r} data for {languages} (DATA)") from error
+        found = f"{options.gen_subset!r} data for {cfg.task.source_lang}-{cfg.task.target_lang}"
+        raise InputError(f"{options.data} has no {found} (DATA)") from error
     found = []
     for batch_size in options.batch_sizes:
         batches = make_batches(stock, model, batch_size, options)
@@ -216,7 +217,7 @@ def benchmark(path: Path, label: str, options: argparse.Namespace) -> List[List[
     for setting in settings:
         seconds, count = statistics.median(setting.seconds), len(setting.lines)
         rows.append(
-            [label, setting.name, f"{millions:.1f}", str(setting.batch_size), str(count), f"{seconds:.2f}",
+            [label, setting.name, f"{millions:.1f}", str(setting.batch_size), str(count), f"{seconds:.3f}",
              f"{count / seconds:.1f}", setting.same]
         )  # fmt: skip
     return rows
@@ -231,10 +232,10 @@ def parse_options(arguments: Optional[List[str]]) -> argparse.Namespace:
     layout = argparse.RawDescriptionHelpFormatter
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=layout)
     parser.add_argument("data", type=Path, metavar="DATA", help="folder of fairseq-preprocess")
-    parser.add_argument("--path", type=Path, nargs="+", required=True, metavar="CHECKPOINT", help="models to measure")
-    parser.add_argument("--labels", nargs="+", metavar="NAME", help="their names in the table (default: folder/file)")
+    parser.add_argument("--path", type=Path, nargs="+", required=True, metavar="CHECKPOINT", help="models")
+    parser.add_argument("--labels", nargs="+", metavar="NAME", help="their names (default: folder/file)")
     parser.add_argument("--gen-subset", default="test", help="split of DATA (default: test)")
-    parser.add_argument("--sentences", type=positive, default=1000, help="its first sentences (default: 1000)")
+    parser.add_argument("--sentences", type=positive, default=1000, help="that many, from the first (1000)")
     parser.add_argument("--batch-sizes", type=numbers, default=[1, 64], help="by commas (default: 1,64)")
     parser.add_argument("--beams", type=numbers, default=[1, 5], help="of the stock generator (default: 1,5)")
     parser.add_argument("--repetitions", type=positive, default=3, help="runs of every setting (default: 3)")

@@ -6,8 +6,8 @@
 #   --out FOLDER   where everything is written (default: data-bin/multi30k)
 #   --rows ROWS    which systems (default: bytenet,depthwise,bytenet-glancing)
 #   --updates N    updates of about 2,048 tokens (default: 3600)
-# Killed and started again, it goes on where it was. The best checkpoint is chosen by BLEU on val; the tests are
-# translated once.
+# Killed and started again, it goes on where it was. The best checkpoint and the blank penalty are chosen by BLEU on
+# val; the tests are translated once.
 set -euo pipefail
 
 if [[ $# -eq 0 || "$1" == -h || "$1" == --help ]]; then
@@ -69,9 +69,10 @@ for row in "${chosen[@]}"; do
     convtext_train "$out/bin" "$folder" "$updates" --arch bytenet_deconv_tiny --spatial-dropout 0.2 \
         --warmup-updates 400 --save-interval-updates 300 --seed "$seed" ${flags[@]+"${flags[@]}"}
     convtext_step "Translating with $row"
+    convtext_tune "$folder" "$out/text/valid.de" "$out/bin"
     subsets=(valid test test1)
     for test in valid "${tests[@]}"; do
-        convtext_translate "$folder/checkpoints/checkpoint_best.pt" "$out/bin" "${subsets[0]}" "$folder/$test.gen"
+        convtext_translate "$folder" "$out/bin" "${subsets[0]}" "$test"
         subsets=("${subsets[@]:1}")
     done
 done

@@ -60,14 +60,14 @@ convtext_train "$out/bin" "$out" "$updates" --arch bytenet_deconv_tiny ${model[@
     --warmup-updates "$warmup" --save-interval-updates "$interval" --seed 1
 
 convtext_step "Translation"
-checkpoint="$out/checkpoints/checkpoint_best.pt"
-convtext_translate "$checkpoint" "$out/bin" test "$out/lohelp.gen"
-convtext_translate "$checkpoint" "$out/bin" test1 "$out/ding.gen"
+convtext_tune "$out" "$out/text/valid.de" "$out/bin"
+convtext_translate "$out" "$out/bin" test lohelp
+convtext_translate "$out" "$out/bin" test1 ding
 
 convtext_step "Scores"
 "$PYTHON" "$ROOT/scripts/translation_report.py" "LibreOffice Help=$out/lohelp.gen:$out/text/lohelp.test.de" \
     "Ding sentences=$out/ding.gen:$out/text/ding.test.de"
 printf '\nDone in %d:%02d minutes. To translate your own sentences:\n' $((SECONDS / 60)) $((SECONDS % 60))
 printf '  fairseq-interactive %q --user-dir %q --task translation_convtext --path %q \\\n' \
-    "$out/bin" "$ROOT/fairseq_convtext" "$checkpoint"
+    "$out/bin" "$ROOT/fairseq_convtext" "$out/checkpoints/checkpoint_best.pt"
 printf '    --bpe sentencepiece --sentencepiece-model %q --source-lang en --target-lang de\n' "$out/spm.model"

@@ -113,7 +113,7 @@ def read_position(symbols: Symbols, bound: Tensor, eos: int) -> OnePass:
     return OnePass(tokens, log_probs, positions, torch.zeros_like(beyond), lengths)
 
 
-def read_ctc(symbols: Symbols, bound: Tensor, blank: int, eos: int) -> OnePass:
+def read_ctc(symbols: Symbols, bound: Tensor, blank: int, eos: int, blank_penalty: float = 0.0) -> OnePass:
     """Best path, collapsed: adjacent repeats are one token, blanks are removed.
 
     A token's log-probability and position are those of the most certain position of its run. A canvas that holds
@@ -124,12 +124,14 @@ def read_ctc(symbols: Symbols, bound: Tensor, blank: int, eos: int) -> OnePass:
         bound: ``(batch,)`` canvas positions of each sentence.
         blank: id of the blank.
         eos: id of EOS, which ends every hypothesis and is never on the canvas.
+        blank_penalty: taken off the log-probability of the blank. Where a model wavers between several tokens the
+            blank wins although a token is more probable than silence; a penalty makes such translations longer.
     """
     batch, size = symbols.tokens.shape
     column = torch.arange(size, device=bound.device).expand(batch, -1)
     inside = column < bound[:, None]
     token_log_probs = symbols.log_probs.masked_fill(~inside, NEG_INF)
-    written = inside & (token_log_probs > symbols.blank_log_probs)
+    written = inside & (token_log_probs > symbols.blank_log_probs - blank_penalty)
     silent = ~written.any(dim=1)
     written = written | (silent[:, None] & (column == token_log_probs.argmax(dim=1)[:, None]))
 

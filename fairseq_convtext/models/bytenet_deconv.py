@@ -173,7 +173,8 @@ class BytenetDeconvDecoder(FairseqIncrementalDecoder):
             canvas = encoder_out["canvas"] = self.canvas(encoder_out)
             if self.is_ctc:
                 symbols = best_symbols(canvas, self.project, self.forbidden, blank=self.blank)
-                encoder_out["one_pass"] = read_ctc(symbols, encoder_out["bound"], self.blank, self.eos)
+                bound, penalty = encoder_out["bound"], self.cfg.blank_penalty
+                encoder_out["one_pass"] = read_ctc(symbols, bound, self.blank, self.eos, penalty)
             else:
                 symbols = best_symbols(canvas, self.project, self.forbidden, not_first=self.eos)
                 encoder_out["one_pass"] = read_position(symbols, encoder_out["bound"], self.eos)

@@ -2,7 +2,7 @@
 """
 
 from dataclasses import dataclass, field
-from typing import Any, List
+from typing import Any, List, Optional
 
 from fairseq.dataclass import ChoiceEnum, FairseqDataclass
 from fairseq.dataclass.utils import merge_with_parent
@@ -13,7 +13,19 @@ from fairseq_convtext.modules.blocks import BLOCKS
 
 
 @dataclass
-class BytenetDeconvConfig(FairseqDataclass):
+class PluginHint:
+    """A first field whose name is what fairseq says when --user-dir is missing.
+
+    fairseq then fails to format its message, and all that the user sees is a KeyError with the name of the first
+    field of the model's options. An interpolation without help text makes no command-line option.
+    """
+
+    needs_user_dir_fairseq_convtext: Optional[str] = II("common.user_dir")
+
+
+# Fields of the last base class come first.
+@dataclass
+class BytenetDeconvConfig(FairseqDataclass, PluginHint):
     encoder_layers: int = field(default=15, metadata={"help": "blocks in the encoder"})
     encoder_channels: int = field(default=512, metadata={"help": "width of embedding, encoder and decoder"})
     kernel_size: int = field(default=3, metadata={"help": "width of the convolutions; odd"})
@@ -46,6 +58,13 @@ class BytenetDeconvConfig(FairseqDataclass):
             "ctc: blanks and repeats are removed (--criterion convtext_ctc)"
         },
     )
+    blank_penalty: float = field(
+        default=0.0,
+        metadata={
+            "help": "ctc: taken off the blank's log-probability when the canvas is read; above 0 translations get "
+            "longer (at generation: --model-overrides; scripts/tune_blank_penalty.py finds it)"
+        },
+    )
     share_all_embeddings: bool = field(
         default=False, metadata={"help": "one matrix for source embedding and output; needs a joined dictionary"}
     )
@@ -74,9 +93,10 @@ def complete_config(cfg: Any) -> BytenetDeconvConfig:
     """
     if isinstance(cfg, DictConfig):
         cfg = merge_with_parent(BytenetDeconvConfig(), cfg, remove_missing=True)
-    for name in ("encoder_layers", "encoder_channels", "growth_channels", "decoder_layers"):
-        if getattr(cfg, name) < 1:
-            raise ConvTextError(f"--{name.replace('_', '-')} must be at least 1; found {getattr(cfg, name)}.")
+    # Two channels: the blocks halve the width.
+    for name, least in (("encoder_layers", 1), ("encoder_channels", 2), ("growth_channels", 1), ("decoder_layers", 1)):
+        if getattr(cfg, name) < least:
+            raise ConvTextError(f"--{name.replace('_', '-')} must be at least {least}; found {getattr(cfg, name)}.")
     for name in ("dropout", "spatial_dropout"):
         if not 0.0 <= getattr(cfg, name) < 1.0:
             raise ConvTextError(

@@ -48,6 +48,11 @@ convtext_binarise() {
 convtext_train() {
     local bin="$1" out="$2" updates="$3" progress=tqdm
     shift 3
+    # fairseq would load a finished training and take one update more.
+    if [[ -f "$out/checkpoints/finished-$updates" ]]; then
+        echo "$out/checkpoints is finished and is kept" >&2
+        return
+    fi
     [[ -t 2 ]] || progress=simple
     # bfloat16 is for matrix products only; parameters, sums and losses stay float32.
     convtext_run fairseq-train "$bin" --user-dir "$ROOT/fairseq_convtext" --task translation_convtext \
@@ -59,19 +64,32 @@ convtext_train() {
         --best-checkpoint-metric bleu --maximize-best-checkpoint-metric \
         --save-dir "$out/checkpoints" --keep-interval-updates 1 --no-epoch-checkpoints \
         --validate-interval 1000000 --log-format "$progress" --log-interval 25 --log-file "$out/train.log" "$@"
+    : >"$out/checkpoints/finished-$updates"
 }
 
-# convtext_translate CHECKPOINT BIN SUBSET OUTPUT: all sentences of the subset, in one pass each.
+# convtext_tune OUT REFERENCE BIN: the blank penalty that is best on the validation set, to OUT/blank-penalty.
+convtext_tune() {
+    if [[ -s "$1/blank-penalty" && "$1/blank-penalty" -nt "$1/checkpoints/checkpoint_best.pt" ]]; then
+        return
+    fi
+    convtext_run "$PYTHON" "$ROOT/scripts/tune_blank_penalty.py" "$3" --path "$1/checkpoints/checkpoint_best.pt" \
+        --reference "$2" >"$1/blank-penalty.part"
+    mv "$1/blank-penalty.part" "$1/blank-penalty"
+}
+
+# convtext_translate OUT BIN SUBSET NAME: OUT/NAME.gen, all sentences of the subset, in one pass each.
 convtext_translate() {
-    if [[ -s "$4" && "$4" -nt "$1" ]]; then
-        echo "$4 exists and is kept" >&2
+    local checkpoint="$1/checkpoints/checkpoint_best.pt" output="$1/$4.gen"
+    if [[ -s "$output" && "$output" -nt "$1/blank-penalty" ]]; then
+        echo "$output exists and is kept" >&2
         return
     fi
     convtext_run fairseq-generate "$2" --user-dir "$ROOT/fairseq_convtext" --task translation_convtext \
-        --path "$1" --gen-subset "$3" --batch-size 64 --num-workers 0 --beam 1 --remove-bpe sentencepiece \
-        --log-format none >"$4.part" 2>"$4.log" || {
-        tail -n 3 "$4.log" >&2
-        convtext_fail "fairseq-generate failed, see $4.log."
+        --path "$checkpoint" --model-overrides "{'blank_penalty': $(<"$1/blank-penalty")}" \
+        --gen-subset "$3" --batch-size 64 --num-workers 0 --beam 1 --remove-bpe sentencepiece \
+        --log-format none >"$output.part" 2>"$output.log" || {
+        tail -n 3 "$output.log" >&2
+        convtext_fail "fairseq-generate failed, see $output.log."
     }
-    mv "$4.part" "$4"
+    mv "$output.part" "$output"
 }

@@ -39,6 +39,17 @@ def test_ctc_reading_is_the_collapsed_best_path(seed):
         assert float(found.log_probs[row, length - 1]) == 0.0
 
 
+def test_a_blank_penalty_only_adds_tokens():
+    scores, bound = random_scores(0), torch.tensor([12, 11, 7, 3, 2, 1])
+    symbols = scores_to_symbols(scores, forbidden=[PAD, EOS], blank=BLANK)
+    before, after = (read_ctc(symbols, bound, BLANK, EOS, penalty) for penalty in (0.0, 1.0))
+    assert (after.lengths >= before.lengths - 1).all() and after.lengths.sum() > before.lengths.sum()
+    everything = read_ctc(symbols, bound, BLANK, EOS, 1e9)
+    for row, n in enumerate(bound.tolist()):
+        wanted = [symbol for symbol, _ in itertools.groupby(symbols.tokens[row, :n].tolist())]
+        assert everything.tokens[row, : len(wanted)].tolist() == wanted
+
+
 def test_a_token_is_scored_where_its_run_is_most_certain():
     path_scores = torch.full((1, 5, 5), -5.0)
     for position, (symbol, score) in enumerate([(3, 1.0), (3, 4.0), (BLANK, 3.0), (3, 2.0), (4, 1.0)]):

@@ -46,27 +46,34 @@ def skip_penalty(states: Tensor, dtype: torch.dtype) -> Tensor:
     return torch.zeros_like(states, dtype=dtype).masked_fill(~allowed, NEG_INF)
 
 
-def forward_scores(emissions: Tensor, states: Tensor) -> Tensor:
+def forward_scores(emissions: Tensor, states: Tensor) -> Tuple[Tensor, Tensor]:
     """The forward variable alpha: log-probability of all paths that end in state s at position t.
+
+    Every position is scaled by its most probable state, so that float32 keeps its digits on long canvases.
 
     Args:
         emissions: float32 ``(batch, positions, states)`` log-probability of each state's symbol at each position.
         states: ``(batch, states)`` symbols, blanks interleaved.
 
     Returns:
-        ``(batch, positions, states)``; a row's values past its own positions and states mean nothing.
+        ``(batch, positions, states)`` scaled alpha and float64 ``(batch, positions)`` what to add to it; a row's
+        values past its own positions and states mean nothing.
     """
     batch, positions, count = emissions.shape
     skip = skip_penalty(states, emissions.dtype)
     # Two dead states on the left stand for the neighbours of the first states.
     alpha = emissions.new_full((positions, batch, count + 2), NEG_INF)
+    scale = emissions.new_zeros((positions, batch), dtype=torch.float64)
     alpha[0, :, 2:4] = emissions[:, 0, :2]
     for t in range(1, positions):
         before = alpha[t - 1]
         total = torch.logaddexp(before[:, 2:], before[:, 1:-1])
-        total = torch.logaddexp(total, before[:, :-2] + skip)
-        torch.add(total, emissions[:, t], out=alpha[t, :, 2:])
-    return alpha[:, :, 2:].transpose(0, 1)
+        total = torch.logaddexp(total, before[:, :-2] + skip) + emissions[:, t]
+        # Without any path left the largest is -inf, and there is nothing to scale.
+        largest = total.amax(dim=1).clamp(min=torch.finfo(total.dtype).min)
+        torch.sub(total, largest[:, None], out=alpha[t, :, 2:])
+        scale[t] = largest
+    return alpha[:, :, 2:].transpose(0, 1), scale.cumsum(dim=0).transpose(0, 1)
 
 
 def reverse(x: Tensor, lengths: Tensor, dim: int) -> Tensor:
@@ -94,21 +101,23 @@ def posteriors(emissions: Tensor, states: Tensor, lengths: Tensor, state_counts:
     batch, positions, count = emissions.shape
     # The backward variable is the forward variable of the mirrored problem; both run as one batch.
     mirrored = reverse(reverse(emissions, lengths, 1), state_counts, 2)
-    both = forward_scores(
+    both, scale = forward_scores(
         torch.cat([emissions, mirrored]), torch.cat([states, reverse(states, state_counts, 1)])
     )
     alpha, beta = both[:batch], reverse(reverse(both[batch:], lengths, 1), state_counts, 2)
     last = alpha.gather(1, (lengths - 1).view(batch, 1, 1).expand(-1, 1, count)).squeeze(1)  # (batch, states)
     ends = last.gather(1, torch.stack([state_counts - 1, (state_counts - 2).clamp(min=0)], dim=1))
     ends[:, 1].masked_fill_(state_counts < 2, NEG_INF)
-    log_likelihood = torch.logaddexp(ends[:, 0], ends[:, 1])
+    log_likelihood = torch.logaddexp(ends[:, 0], ends[:, 1]) + scale[:batch].gather(1, lengths[:, None] - 1)[:, 0]
     feasible = log_likelihood > NEG_INF
     valid = (torch.arange(positions, device=lengths.device) < lengths[:, None])[:, :, None]
     valid = valid & (torch.arange(count, device=lengths.device) < state_counts[:, None])[:, None, :]
     valid = valid & feasible[:, None, None]
-    # alpha and beta both contain the emission at t.
-    log_posterior = alpha + beta - emissions - log_likelihood[:, None, None]
-    return -log_likelihood, log_posterior.masked_fill(~valid, NEG_INF).exp()
+    # alpha and beta both contain the emission at t. Every path is in one state at t, so the posterior sums to 1
+    # over the states whatever the scale.
+    joint = (alpha + beta - emissions).masked_fill(~valid, NEG_INF)
+    posterior = joint.softmax(dim=2).masked_fill(~valid, 0.0)
+    return -log_likelihood.float(), posterior
 
 
 def _slices(logits: Tensor) -> Iterator[slice]:

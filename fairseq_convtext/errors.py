@@ -1,5 +1,8 @@
 """The error that a user can cause and mend."""
 
+import logging
+import multiprocessing
+import os
 import sys
 from types import TracebackType
 from typing import Optional, Type
@@ -12,12 +15,36 @@ class ConvTextError(ValueError):
     """
 
 
+def user_error(error: Optional[BaseException]) -> Optional[ConvTextError]:
+    """The ConvTextError that ``error`` is or replaced: fairseq has its own for all that happens while it resumes."""
+    while error is not None and not isinstance(error, ConvTextError):
+        error = error.__cause__ or error.__context__
+    return error
+
+
 def print_one_line(kind: Type[BaseException], error: BaseException, trace: Optional[TracebackType]) -> None:
     """A ``sys.excepthook``: a ConvTextError that nobody caught is its sentence, without the traceback."""
-    if isinstance(error, ConvTextError):
-        sys.stderr.write(f"error: {error}\n")
-    else:
+    mistake = user_error(error)
+    if mistake is None:
         sys.__excepthook__(kind, error, trace)
+        return
+    sys.stderr.write(f"error: {mistake}\n")
+    if not (hasattr(sys, "ps1") or sys.flags.interactive):
+        exit_at_once()
+
+
+def exit_at_once() -> None:
+    """Exit with code 1.
+
+    A normal exit from the middle of an epoch often aborts (SIGABRT and a message after ours): the thread with
+    which fairseq reads batches ahead is then inside torch.
+    """
+    for worker in multiprocessing.active_children():
+        worker.terminate()
+    logging.shutdown()
+    sys.stdout.flush()
+    sys.stderr.flush()
+    os._exit(1)
 
 
 def print_user_errors_as_one_line() -> None:

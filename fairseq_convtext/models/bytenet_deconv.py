@@ -23,7 +23,7 @@ from torch.nn import functional as F
 from fairseq_convtext.decoding.one_pass import NEG_INF, OnePass, best_symbols, normalised, read_ctc, read_position
 from fairseq_convtext.errors import ConvTextError
 from fairseq_convtext.models.bytenet_deconv_config import BytenetDeconvConfig, complete_config
-from fairseq_convtext.models.checks import check_task
+from fairseq_convtext.models.checks import check_parameters, check_task
 from fairseq_convtext.modules.encoder import SourceEncoder, embedding
 from fairseq_convtext.modules.length_bound import length_bound
 from fairseq_convtext.modules.stack import ConvStack
@@ -241,6 +241,12 @@ class BytenetDeconvModel(FairseqEncoderDecoderModel):
         decoder = BytenetDeconvDecoder(cfg, target, encoder.network.embed if cfg.share_all_embeddings else None)
         return cls(encoder, decoder)
 
+    def load_state_dict(self, state_dict: Dict[str, Tensor], strict: bool = True, **options: Any) -> Any:
+        """As fairseq's, but a checkpoint of other sizes is an error of one sentence."""
+        if strict:
+            check_parameters(self.state_dict(), state_dict)
+        return super().load_state_dict(state_dict, strict, **options)
+
     def get_normalized_probs(
         self, net_output: Tuple[Tensor, Dict[str, Any]], log_probs: bool, sample: Optional[Dict[str, Any]] = None
     ) -> Tensor:
@@ -266,7 +272,7 @@ class BytenetDeconvModel(FairseqEncoderDecoderModel):
         used = target.ne(pad)
         beyond = torch.arange(target.size(1), device=target.device) >= extra["bound"][:, None]
         lost = (used & beyond).sum()
-        metrics.log_scalar("beyond_bound", lost, priority=190, round=1)
+        metrics.log_scalar_sum("beyond_bound", lost, priority=190)
         if not self.truncation_seen and bool(lost):
             self.truncation_seen = True
             logger.warning(

@@ -1,9 +1,10 @@
 """What a model asks of a task before it is built: each miss is one sentence with the flag to change."""
 
 import os
-from typing import Any
+from typing import Any, Dict
 
 from fairseq.data import data_utils
+from torch import Tensor
 
 from fairseq_convtext.errors import ConvTextError
 
@@ -48,4 +49,17 @@ def check_shortest_target(maximum: int, task: Any) -> None:
         raise ConvTextError(
             f"no training target fits --max-target-positions {maximum}: the shortest has {shortest} tokens (EOS "
             "included)."
+        )
+
+
+def check_parameters(own: Dict[str, Tensor], loaded: Dict[str, Tensor]) -> None:
+    """ConvTextError when the parameters of a checkpoint are not those of the model, by name or by shape."""
+    sizes = [{name: tuple(tensor.shape) for name, tensor in state.items()} for state in (own, loaded)]
+    differ = [name for name in {**sizes[0], **sizes[1]} if sizes[0].get(name) != sizes[1].get(name)]
+    if differ:
+        found, expected = (state.get(differ[0], "missing") for state in (sizes[1], sizes[0]))
+        raise ConvTextError(
+            f"the checkpoint does not fit: {differ[0]} is {found} in it and {expected} by the options and dictionaries "
+            f"of this command, and so {len(differ)} of {len(sizes[0])} parameters differ: give the options and the "
+            "data folder that it was trained with, or train into another --save-dir."
         )

@@ -35,12 +35,18 @@ class TranslationConvtextTask(TranslationTask):
         kwargs["required_batch_size_multiple"] = 1
         return super().get_batch_iterator(dataset, *args, **kwargs)
 
-    def filter_indices_by_size(self, indices: Any, dataset: Any, max_positions: Any = None, *args: Any) -> Any:
-        """As fairseq's, but a sentence that is too long is named in one line."""
-        try:
-            return super().filter_indices_by_size(indices, dataset, max_positions, *args)
-        except Exception as error:
-            if "--skip-invalid-size-inputs-valid-test" not in str(error):
-                raise
-            raise ConvTextError(f"{error} (lengths with EOS; the limits are --max-source-positions and "
-                                "--max-target-positions).") from None
+    def filter_indices_by_size(
+        self, indices: Any, dataset: Any, max_positions: Any = None, ignore_invalid_inputs: bool = False
+    ) -> Any:
+        """As fairseq's, but a sentence that is too long is an error of one sentence."""
+        if not ignore_invalid_inputs:
+            _, too_long = dataset.filter_indices_by_size(indices, max_positions)
+            if len(too_long) > 0:
+                found, limits = dataset.size(too_long[0]), max_positions
+                raise ConvTextError(
+                    f"sentence {too_long[0]} (counted from 0) has {found[0]} source and {found[1]} target tokens, "
+                    f"EOS included; the limits are {limits[0]} and {limits[1]}, the smaller of those here and of "
+                    "those that the model was trained with: shorten it, raise --max-source-positions or "
+                    "--max-target-positions, or leave such sentences out with --skip-invalid-size-inputs-valid-test."
+                )
+        return super().filter_indices_by_size(indices, dataset, max_positions, ignore_invalid_inputs)

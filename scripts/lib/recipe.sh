@@ -43,6 +43,18 @@ convtext_binarise() {
     mv "$out/bin.part" "$out/bin"
 }
 
+# convtext_mend_last_checkpoint FOLDER: fairseq writes checkpoint_last.pt by copying, and a copy that a kill cut off
+# would stop every restart; the newest whole checkpoint takes its place.
+convtext_mend_last_checkpoint() {
+    local last="$1/checkpoint_last.pt" newest
+    [[ -e "$last" ]] || return 0
+    "$PYTHON" -c 'import sys, zipfile; sys.exit(not zipfile.is_zipfile(sys.argv[1]))' "$last" && return
+    newest="$(find "$1" -name 'checkpoint_[0-9]*_[0-9]*.pt' -printf '%T@ %p\n' | sort -rn | sed -n '1s/^[^ ]* //p')"
+    echo "$last was cut off by a kill: going on from ${newest:-the start}" >&2
+    rm "$last"
+    [[ -z "$newest" ]] || { cp "$newest" "$last.part" && mv "$last.part" "$last"; }
+}
+
 # convtext_train BIN OUT UPDATES FLAG...: CTC training of a small model to OUT/checkpoints, the best checkpoint by
 # BLEU on the validation set. The learning rate reaches zero at UPDATES, so that no averaging is needed.
 convtext_train() {
@@ -53,6 +65,7 @@ convtext_train() {
         echo "$out/checkpoints is finished and is kept" >&2
         return
     fi
+    convtext_mend_last_checkpoint "$out/checkpoints"
     [[ -t 2 ]] || progress=simple
     # bfloat16 is for matrix products only; parameters, sums and losses stay float32.
     convtext_run fairseq-train "$bin" --user-dir "$ROOT/fairseq_convtext" --task translation_convtext \

@@ -40,7 +40,8 @@ TINY = """
     --arch bytenet_deconv_tiny --encoder-channels 64 --encoder-layers 3 --decoder-layers 3 --dilations 1,2
     --dropout 0 --spatial-dropout 0
     --optimizer adam --lr 3e-3 --lr-scheduler polynomial_decay --warmup-updates 40 --clip-norm 0.2
-    --batch-size 64 --required-batch-size-multiple 1 --num-workers 0 --seed 1 --log-format simple --log-interval 50 --no-epoch-checkpoints
+    --batch-size 64 --required-batch-size-multiple 1
+    --num-workers 0 --seed 1 --log-format simple --log-interval 50 --no-epoch-checkpoints
 """.split()
 ALIGNMENTS: Dict[str, List[str]] = {
     "ctc": ["--target-alignment", "ctc", "--criterion", "convtext_ctc"],

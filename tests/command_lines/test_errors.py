@@ -1,0 +1,186 @@
+"""What a user can do wrong at the command line: each gives one sentence with what to change."""
+
+import argparse
+import re
+from types import SimpleNamespace
+
+import pytest
+import torch
+from fairseq.data import Dictionary
+from fairseq.dataclass.utils import gen_parser_from_dataclass
+
+from fairseq_convtext.errors import ConvTextError, user_error
+from fairseq_convtext.models.bytenet_deconv_config import BytenetDeconvConfig
+from fairseq_convtext.models.checks import check_task
+from tests.command_lines.commands import run
+from tests.command_lines.conftest import ALIGNMENTS
+from tests.command_lines.processes import start
+from tests.small_model import make_model
+
+SMALL = ["--arch", "bytenet_deconv_tiny", "--encoder-channels", 16, "--encoder-layers", 1, "--decoder-layers", 1]
+TRAINING = ["--optimizer", "adam", "--batch-size", 64, "--num-workers", 0, "--max-update", 1, "--no-save"]
+
+
+def sentence_of(call, *arguments):
+    """The message of the ConvTextError that ``call(*arguments)`` ends with; one sentence."""
+    with pytest.raises(ConvTextError) as info:
+        call(*arguments)
+    message = str(info.value)
+    assert message.endswith(".") and "\n" not in message
+    return message
+
+
+def binarise(folder, target):
+    """A corpus of one pair, repeated."""
+    for split in ("train", "valid"):
+        (folder / f"{split}.d").write_text("1 2 3\n" * 8, encoding="utf-8")
+        (folder / f"{split}.l").write_text(f"{target}\n" * 8, encoding="utf-8")
+    prefixes = [f"--{split}pref={folder / split}" for split in ("train", "valid")]
+    run("preprocess", "--source-lang", "d", "--target-lang", "l", *prefixes, "--destdir", folder / "bin")
+    return folder / "bin"
+
+
+@pytest.fixture(scope="module")
+def untrained(train, tmp_path_factory):
+    """A save-dir with the checkpoint of one update."""
+    folder = tmp_path_factory.mktemp("untrained")
+    train(folder, 1, *ALIGNMENTS["ctc"])
+    return folder
+
+
+# The options, and what the message says.
+SENSELESS = {
+    "--kernel-size 4": "--kernel-size must be odd .* found 4",
+    "--kernel-size=-3": "--kernel-size must be odd and positive.* found -3",
+    "--dilations []": "--dilations must name at least one .* found an empty list",
+    "--dilations 1,0": "--dilations must be positive; found 0",
+    "--dilations=-1,2": "--dilations must be positive; found -1",
+    "--upsample-strides []": r"--upsample-strides must be .* positive integers; found \[\]",
+    "--upsample-strides 2,0": r"--upsample-strides must be .* positive integers; found \[2, 0\]",
+    "--upsample-strides=-2": r"--upsample-strides must be .* positive integers; found \[-2\]",
+    "--encoder-layers 0": "--encoder-layers must be at least 1; found 0",
+    "--encoder-channels 1": "--encoder-channels must be at least 2; found 1",
+    "--dropout 1": "--dropout must be at least 0 and below 1; found 1",
+    "--length-bound-a 0 --length-bound-b 1": "at least 2 positions .* --length-bound-a 0.0 .* give 1.0",
+    "--glancing-ratio 2": "--glancing-ratio must be a ratio from 0 to 1, .* found '2'",
+    "--max-target-positions 1": "--max-target-positions must be at least 2 .* found 1",
+    "--left-pad-target": "padded on the right; found --left-pad-target: leave it out",
+    "--share-all-embeddings": "--share-all-embeddings needs one dictionary .* --joined-dictionary",
+}
+
+
+@pytest.mark.parametrize("flags", list(SENSELESS))
+def test_options_that_make_no_sense(train, tmp_path, flags):
+    assert re.search(SENSELESS[flags], sentence_of(train, tmp_path, 1, *ALIGNMENTS["ctc"], *flags.split()))
+
+
+def test_a_target_limit_below_the_shortest_target(user_dir, tmp_path):
+    corpus = binarise(tmp_path, "a b c d e f")
+    flags = ["--user-dir", user_dir, *SMALL, "--max-target-positions", 6, *TRAINING, "--save-dir", tmp_path]
+    message = sentence_of(run, "train", corpus, *flags)
+    assert "no training target fits --max-target-positions 6: the shortest has 7 tokens (EOS included)" in message
+
+
+def test_a_target_that_holds_the_symbol_of_the_blank(user_dir, tmp_path):
+    corpus = binarise(tmp_path, "a <s> b")
+    flags = ["--user-dir", user_dir, *SMALL, *ALIGNMENTS["ctc"], *TRAINING, "--save-dir", tmp_path]
+    message = sentence_of(run, "train", corpus, *flags)
+    assert "holds '<s>', which CTC keeps for the blank: take it out of the target text" in message
+
+
+def test_the_ctc_criterion_with_a_position_model(train, tmp_path):
+    message = sentence_of(train, tmp_path, 1, "--target-alignment", "position", "--criterion", "convtext_ctc")
+    assert "convtext_ctc needs --target-alignment ctc; found --target-alignment position" in message
+
+
+@pytest.mark.parametrize("criterion", ["cross_entropy", "label_smoothed_cross_entropy"])
+def test_a_position_wise_criterion_with_a_ctc_model(train, tmp_path, criterion):
+    message = sentence_of(train, tmp_path, 1, "--target-alignment", "ctc", "--criterion", criterion)
+    assert "--target-alignment ctc" in message and "use --criterion convtext_ctc" in message
+
+
+STOCK = {
+    "fconv": "--encoder-embed-dim 8 --decoder-embed-dim 8 --encoder-layers [(8,3)] --decoder-layers [(8,3)]",
+    "transformer": "--encoder-embed-dim 8 --encoder-layers 1 --decoder-layers 1 --encoder-attention-heads 1 "
+    "--decoder-attention-heads 1 --encoder-ffn-embed-dim 8 --decoder-ffn-embed-dim 8",
+}
+
+
+@pytest.mark.parametrize("arch", list(STOCK))
+def test_the_ctc_criterion_with_a_stock_model(corpus, user_dir, tmp_path, arch):
+    flags = ["--user-dir", user_dir, "--arch", arch, *STOCK[arch].split(), "--save-dir", tmp_path, *TRAINING]
+    message = sentence_of(run, "train", corpus, "--criterion", "convtext_ctc", *flags)
+    assert re.search("convtext_ctc needs .* such as --arch bytenet_deconv; found (FConv|Transformer)Model", message)
+
+
+def test_a_dictionary_without_room_for_the_blank():
+    dictionary = Dictionary(bos="</s>")
+    task = SimpleNamespace(cfg=SimpleNamespace(), source_dictionary=dictionary, target_dictionary=dictionary)
+    ctc = BytenetDeconvConfig(target_alignment="ctc", max_target_positions=50)
+    assert re.search("takes .* for the blank, .* it is also '</s>'", sentence_of(check_task, ctc, task))
+    check_task(BytenetDeconvConfig(target_alignment="position", max_target_positions=50), task)
+
+
+def test_a_source_beyond_the_limit_of_the_model():
+    encoder = make_model(max_source_positions=5).encoder
+    assert encoder(torch.full((1, 5), 4))["lengths"].tolist() == [5]
+    message = sentence_of(encoder, torch.full((1, 6), 4))
+    assert "6 tokens (EOS included), the limit is 5" in message and "--max-source-positions" in message
+
+
+def test_a_source_beyond_the_limit_of_the_command(corpus, user_dir, untrained):
+    flags = ["--user-dir", user_dir, "--path", untrained / "checkpoint_last.pt", "--batch-size", 100]
+    flags += ["--num-workers", 0, "--task", "translation_convtext", "--max-source-positions", 7]
+    message = sentence_of(run, "generate", corpus, *flags)
+    assert re.search(r"sentence \d+ .* has 8 source .* EOS included; the limits are 7 and 1024", message)
+    assert "--max-source-positions" in message
+    run("generate", corpus, *flags, "--skip-invalid-size-inputs-valid-test")
+
+
+def test_a_checkpoint_of_another_architecture(corpus, user_dir, tmp_path):
+    run("train", corpus, "--arch", "fconv", *STOCK["fconv"].split(), *TRAINING[:-1], "--save-dir", tmp_path)
+    flags = ["--user-dir", user_dir, "--path", tmp_path / "checkpoint_last.pt", "--batch-size", 100]
+    message = sentence_of(run, "generate", corpus, *flags, "--num-workers", 0, "--task", "translation_convtext")
+    assert "such as bytenet_deconv; found FConvModel: use --task translation" in message
+
+
+@pytest.mark.parametrize("flags", ["--encoder-channels 32", "--encoder-layers 4"])
+def test_a_resumed_checkpoint_of_other_sizes(train, untrained, flags):
+    # fairseq replaces our error by its own, which names the file only.
+    with pytest.raises(Exception, match="checkpoint_last.pt; please ensure that the architectures match") as info:
+        train(untrained, 2, *ALIGNMENTS["ctc"], *flags.split())
+    message = str(user_error(info.value))
+    assert re.search(r"does not fit: encoder\S+ is (\(16, 64\)|missing) in it and \([0-9, ]+\) by", message)
+    assert message.endswith("or train into another --save-dir.")
+
+
+def test_a_checkpoint_with_other_dictionaries(user_dir, untrained, tmp_path):
+    corpus = binarise(tmp_path, "a b")
+    flags = ["--user-dir", user_dir, "--path", untrained / "checkpoint_last.pt", "--gen-subset", "valid"]
+    message = sentence_of(run, "generate", corpus, *flags, "--batch-size", 8)
+    assert "encoder.network.embed.weight is (16, 64) in it and (8, 64) by the options and dictionaries" in message
+
+
+def test_the_real_command_line_ends_with_the_sentence_and_exit_code_1(corpus, user_dir, tmp_path):
+    # An error from the middle of an epoch, when threads of fairseq are running.
+    flags = ["--user-dir", user_dir, *SMALL, "--criterion", "convtext_ctc", *TRAINING]
+    process = start("train", corpus, *flags, "--save-dir", tmp_path, folder=tmp_path)
+    output, errors = process.communicate()
+    assert errors.splitlines()[-1].startswith("error: --criterion convtext_ctc needs --target-alignment ctc;")
+    assert "Traceback" not in output + errors
+    assert process.returncode == 1
+
+
+def test_without_user_dir_fairseq_s_last_line_names_the_cure(corpus, untrained, tmp_path):
+    process = start("generate", corpus, "--path", untrained / "checkpoint_last.pt", folder=tmp_path)
+    _, errors = process.communicate()
+    assert "needs_user_dir_fairseq_convtext" in errors.splitlines()[-1]
+    assert process.returncode == 1
+
+
+def test_the_field_that_names_the_cure_is_no_option():
+    parser = argparse.ArgumentParser()
+    gen_parser_from_dataclass(parser, BytenetDeconvConfig())
+    options = {option for action in parser._actions for option in action.option_strings}
+    assert "--encoder-layers" in options
+    assert not [option for option in options if "user-dir" in option]

@@ -1,0 +1,121 @@
+"""``convtext_ctc`` as fairseq calls it: a model, a batch, a loss to divide and what is logged."""
+
+import math
+
+import pytest
+import torch
+from fairseq.logging import metrics
+
+from fairseq_convtext.criterions.convtext_ctc import ConvtextCtcCriterion, ConvtextCtcReferenceCriterion
+from tests.small_model import make_batch, make_model, make_task
+
+SOURCES = [[4, 5, 6, 7, 8], [9], [10, 11, 4]]
+# The second needs 7 positions (three blanks between repeats) and its source offers ceil(1 * 2 + 3) = 5.
+TARGETS = [[4, 5, 5, 6], [7, 7, 7, 7], [8, 9, 10]]
+INFEASIBLE = 1
+
+
+@pytest.fixture
+def task():
+    return make_task()
+
+
+@pytest.fixture
+def model(task):
+    return make_model(task, target_alignment="ctc", length_bound_a=1.0, length_bound_b=3.0)
+
+
+def make_criterion(task, kind=ConvtextCtcCriterion, **options):
+    return kind(task, **{"sentence_avg": False, "glancing_ratio": "0", **options})
+
+
+def step(criterion, model, batch, **options):
+    """The criterion's answer, and the gradient of every parameter by name."""
+    model.zero_grad()
+    loss, sample_size, log = criterion(model, batch, **options)
+    loss.sum().backward()
+    return loss, sample_size, log, {name: p.grad for name, p in model.named_parameters()}
+
+
+def test_loss_and_gradients_equal_the_reference(task, model):
+    batch = make_batch(SOURCES, TARGETS)
+    loss, size, log, gradients = step(make_criterion(task), model, batch)
+    wanted, wanted_size, wanted_log, wanted_gradients = step(
+        make_criterion(task, ConvtextCtcReferenceCriterion), model, batch
+    )
+    torch.testing.assert_close(loss, wanted, rtol=1e-5, atol=1e-4)
+    torch.testing.assert_close(gradients, wanted_gradients, rtol=1e-4, atol=1e-4)
+    assert size == wanted_size == batch["ntokens"] == 14
+    assert log["infeasible"] == wanted_log["infeasible"] == 1
+
+
+def test_an_infeasible_sentence_is_counted_and_teaches_nothing(task, model):
+    criterion = make_criterion(task)
+    losses, *_, gradients = step(criterion, model, make_batch(SOURCES, TARGETS), reduce=False)
+    assert losses.eq(0.0).tolist() == [False, True, False]
+    assert all(gradient.isfinite().all() for gradient in gradients.values())
+    others = [i for i in range(len(SOURCES)) if i != INFEASIBLE]
+    rest = make_batch([SOURCES[i] for i in others], [TARGETS[i] for i in others])
+    loss, _, log, without = step(criterion, model, rest)
+    assert log["infeasible"] == 0
+    torch.testing.assert_close(losses.sum(), loss)
+    torch.testing.assert_close(gradients, without, rtol=1e-4, atol=1e-5)
+
+
+def test_the_side_of_the_source_padding_does_not_matter(task, model):
+    criterion = make_criterion(task)
+    right, _, _, right_gradients = step(criterion, model, make_batch(SOURCES, TARGETS, left_pad=False))
+    left, _, _, left_gradients = step(criterion, model, make_batch(SOURCES, TARGETS, left_pad=True))
+    torch.testing.assert_close(left, right)
+    torch.testing.assert_close(left_gradients, right_gradients)
+
+
+def test_an_empty_target_is_a_canvas_of_blanks(task, model):
+    batch = make_batch([[4, 5]], [[]])
+    loss, *_ = step(make_criterion(task), model, batch)
+    logits, extra = model(**batch["net_input"])
+    blanks = logits.log_softmax(dim=2)[0, : int(extra["bound"]), task.target_dictionary.bos()]
+    torch.testing.assert_close(loss, -blanks.sum())
+
+
+def test_sentence_avg_divides_by_sentences(task, model):
+    batch = make_batch(SOURCES, TARGETS)
+    by_token, tokens, *_ = step(make_criterion(task), model, batch)
+    by_sentence, sentences, log, _ = step(make_criterion(task, sentence_avg=True), model, batch)
+    assert (tokens, sentences) == (14, 3) and log["sample_size"] == 3
+    torch.testing.assert_close(by_sentence, by_token)
+
+
+def test_what_is_logged_is_bits_per_token_and_the_sum_of_infeasible_sentences(task, model):
+    criterion = make_criterion(task)
+    logs = [
+        criterion(model, make_batch(SOURCES, TARGETS))[2],
+        criterion(model, make_batch(SOURCES[:2], TARGETS[:2]))[2],
+    ]
+    with metrics.aggregate() as aggregator:
+        for log in logs:
+            criterion.reduce_metrics([log])
+    found = aggregator.get_smoothed_values()
+    nats, tokens = sum(float(log["loss"]) for log in logs), sum(log["ntokens"] for log in logs)
+    assert found["loss"] == pytest.approx(nats / tokens / math.log(2), abs=1e-3)
+    assert found["infeasible"] == 2
+
+
+def test_a_model_wrapped_for_several_processes_is_recognised(task, model):
+    class Wrapper(torch.nn.Module):
+        def __init__(self, module):
+            super().__init__()
+            self.module = module
+
+        def forward(self, **net_input):
+            return self.module(**net_input)
+
+    criterion, batch = make_criterion(task), make_batch(SOURCES, TARGETS)
+    torch.testing.assert_close(criterion(Wrapper(model), batch)[0], criterion(model, batch)[0])
+
+
+def test_glancing_helps_in_training_only(task, model):
+    plain, glancing = make_criterion(task), make_criterion(task, glancing_ratio="1")
+    batch = make_batch(SOURCES, TARGETS)
+    assert float(glancing(model.train(), batch)[0]) != float(plain(model, batch)[0])
+    assert float(glancing(model.eval(), batch)[0]) == float(plain(model, batch)[0])

@@ -1,0 +1,117 @@
+"""The model as fairseq's criterions and commands see it; its decoding is tested through the command lines."""
+
+import logging
+from argparse import Namespace
+
+import pytest
+import torch
+from fairseq.logging import metrics
+from fairseq.models import ARCH_CONFIG_REGISTRY, MODEL_REGISTRY
+
+from fairseq_convtext.models.bytenet_deconv import BytenetDeconvModel
+from fairseq_convtext.models.bytenet_deconv_config import BytenetDeconvConfig
+from fairseq_convtext.modules.blocks import BLOCKS
+from tests.small_model import make_batch, make_model, make_task
+
+SOURCES = [[4, 5, 6, 7, 8, 9, 10], [9], [10, 11, 4]]
+TARGETS = [[5, 6, 7, 8, 9], [7, 7], [8, 9, 10]]
+
+
+def canvas_scores(model, batch):
+    """What each sentence's own canvas holds, without what lies beyond its bound."""
+    with torch.no_grad():
+        logits, extra = model(**batch["net_input"])
+    return [scores[:bound] for scores, bound in zip(logits, extra["bound"].tolist())]
+
+
+@pytest.mark.parametrize("alignment", ["position", "ctc"])
+@pytest.mark.parametrize("connectivity", ["residual", "dense"])
+@pytest.mark.parametrize("block", list(BLOCKS))
+def test_padding_and_batch_change_nothing(block, connectivity, alignment):
+    model = make_model(encoder_block=block, connectivity=connectivity, target_alignment=alignment).eval()
+    # Long enough that the position-wise canvas is not cut by the target.
+    targets = [[4] * 30 for _ in SOURCES]
+    right = canvas_scores(model, make_batch(SOURCES, targets))
+    left = canvas_scores(model, make_batch(SOURCES, targets, left_pad=True))
+    alone = [canvas_scores(model, make_batch([s], [t]))[0] for s, t in zip(SOURCES, targets)]
+    torch.testing.assert_close(left, right, rtol=0, atol=1e-5)
+    torch.testing.assert_close(alone, right, rtol=0, atol=1e-5)
+    assert [len(scores) for scores in right] == [2 * (len(s) + 1) + 4 for s in SOURCES]
+
+
+def test_the_projection_is_computed_for_target_positions_only_and_targets_match_it():
+    model, batch = make_model(), make_batch(SOURCES, TARGETS)
+    output = model(**batch["net_input"])
+    assert output[0].shape[:2] == batch["target"].shape
+    assert torch.equal(model.get_targets(batch, output), batch["target"])
+
+
+def test_targets_beyond_the_bound_are_cut_counted_and_warned_of_once(caplog):
+    model = make_model(length_bound_a=1.0, length_bound_b=1.0)
+    # Bounds 9, 3 and 5; targets with EOS have 11, 3 and 6 tokens.
+    batch = make_batch(SOURCES, [[5] * 10, [7, 7], [8] * 5])
+    pad = model.decoder.pad
+    caplog.set_level(logging.WARNING)
+    for _ in range(2):
+        with metrics.aggregate() as aggregator:
+            output = model(**batch["net_input"])
+            target = model.get_targets(batch, output)
+        assert aggregator.get_smoothed_values()["beyond_bound"] == 2 + 0 + 1
+    assert target.ne(pad).sum(dim=1).tolist() == [9, 3, 5]
+    assert target.shape == output[0].shape[:2] and target.is_contiguous()
+    warnings = [record.getMessage() for record in caplog.records if "length bound" in record.getMessage()]
+    assert len(warnings) == 1
+    assert warnings[0].startswith("3 of 20 target tokens of this batch lie beyond the length bound")
+
+
+def test_compute_dtype_acts_in_training_only():
+    task = make_task()
+    model, reference = make_model(task, compute_dtype="bfloat16"), make_model(task)
+    reference.load_state_dict(model.state_dict())
+    batch = make_batch(SOURCES, TARGETS)
+    assert model.train()(**batch["net_input"])[0].dtype == torch.bfloat16
+    assert reference.train()(**batch["net_input"])[0].dtype == torch.float32
+    found, wanted = (m.eval()(**batch["net_input"])[0] for m in (model, reference))
+    assert found.dtype == torch.float32 and torch.equal(found, wanted)
+    assert {p.dtype for p in model.parameters()} == {torch.float32}
+
+
+def test_share_all_embeddings_makes_one_matrix():
+    task = make_task()
+    shared, separate = make_model(task, share_all_embeddings=True), make_model(task)
+    assert shared.decoder.project.weight is shared.encoder.network.embed.weight
+    assert separate.decoder.project.weight is not separate.encoder.network.embed.weight
+    count = {model: sum(p.numel() for p in model.parameters()) for model in (shared, separate)}
+    assert count[separate] - count[shared] == len(task.target_dictionary) * 16
+
+
+# Symbols of the joined vocabulary that such a corpus takes, and the least and most millions of parameters.
+PRESETS = {
+    "bytenet_deconv": (10000, 15, 20),
+    "bytenet_deconv_tiny": (4000, 2, 4.5),
+    "bytenet_deconv_iwslt_de_en": (10000, 15, 20),
+    "bytenet_deconv_wmt_en_de": (32000, 100, 120),
+    "densenet_deconv": (10000, 15, 20),
+}
+
+
+@pytest.mark.parametrize("arch", list(PRESETS))
+def test_a_preset_has_the_size_that_it_promises(arch):
+    symbols, least, most = PRESETS[arch]
+    options = Namespace(share_all_embeddings=True, max_source_positions=1024, max_target_positions=1024)
+    ARCH_CONFIG_REGISTRY[arch](options)
+    # Without memory: only shapes count.
+    with torch.device("meta"):
+        model = BytenetDeconvModel.build_model(BytenetDeconvConfig.from_namespace(options), make_task(symbols - 4))
+    millions = sum(p.numel() for p in model.parameters()) / 1e6
+    assert least <= millions <= most
+
+
+def test_the_command_line_overrides_a_preset():
+    options = Namespace(encoder_channels=64)
+    ARCH_CONFIG_REGISTRY["bytenet_deconv_tiny"](options)
+    assert options.encoder_channels == 64
+
+
+def test_the_registered_model_is_ours():
+    assert MODEL_REGISTRY["bytenet_deconv"] is BytenetDeconvModel

@@ -1,0 +1,48 @@
+"""scripts/lib/recipe.sh: what a kill leaves behind."""
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+
+ROOT = Path(__file__).resolve().parent.parent.parent
+
+
+def mend(folder):
+    """Call convtext_mend_last_checkpoint as the recipes do."""
+    script = 'set -euo pipefail; source "$0"; convtext_mend_last_checkpoint "$1"'
+    command = ["bash", "-c", script, ROOT / "scripts" / "lib" / "recipe.sh", folder]
+    subprocess.run(command, check=True, env={**os.environ, "PYTHON": sys.executable})
+
+
+@pytest.fixture
+def checkpoints(tmp_path):
+    """Two checkpoints of updates 100 and 200, the second the younger one."""
+    for update in (100, 200):
+        path = tmp_path / f"checkpoint_1_{update}.pt"
+        torch.save({"update": update}, path)
+        os.utime(path, (update, update))
+    return tmp_path
+
+
+def test_a_whole_last_checkpoint_is_left_alone(checkpoints):
+    torch.save({"update": 150}, checkpoints / "checkpoint_last.pt")
+    mend(checkpoints)
+    assert torch.load(checkpoints / "checkpoint_last.pt")["update"] == 150
+
+
+def test_a_last_checkpoint_that_was_cut_off_is_replaced_by_the_newest_whole_one(checkpoints):
+    whole = (checkpoints / "checkpoint_1_200.pt").read_bytes()
+    (checkpoints / "checkpoint_last.pt").write_bytes(whole[: len(whole) // 2])
+    mend(checkpoints)
+    assert torch.load(checkpoints / "checkpoint_last.pt")["update"] == 200
+
+
+def test_without_any_checkpoint_training_starts_anew(tmp_path):
+    mend(tmp_path)
+    (tmp_path / "checkpoint_last.pt").write_bytes(b"cut off")
+    mend(tmp_path)
+    assert not (tmp_path / "checkpoint_last.pt").exists()

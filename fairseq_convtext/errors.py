@@ -4,6 +4,7 @@ import logging
 import multiprocessing
 import os
 import sys
+from pathlib import Path
 from types import TracebackType
 from typing import Optional, Type
 
@@ -18,7 +19,7 @@ class ConvTextError(ValueError):
 def user_error(error: Optional[BaseException]) -> Optional[ConvTextError]:
     """The ConvTextError that ``error`` is or replaced: fairseq has its own for all that happens while it resumes."""
     while error is not None and not isinstance(error, ConvTextError):
-        error = error.__cause__ or error.__context__
+        error = error.__cause__ or (None if error.__suppress_context__ else error.__context__)
     return error
 
 
@@ -48,6 +49,9 @@ def exit_at_once() -> None:
 
 
 def print_user_errors_as_one_line() -> None:
-    """Set the hook, unless somebody else has set one already."""
-    if sys.excepthook is sys.__excepthook__:
+    """Set the hook where a command of fairseq runs, unless somebody has set one; other programs keep theirs."""
+    program = Path(sys.argv[0] if sys.argv else "")
+    if sys.excepthook is sys.__excepthook__ and (
+        program.name.startswith("fairseq-") or program.parent.name == "fairseq_cli"
+    ):
         sys.excepthook = print_one_line

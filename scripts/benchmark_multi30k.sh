@@ -63,11 +63,11 @@ convtext_binarise "$out/text" "$out" 4000 "${tests[@]}"
 
 for row in "${chosen[@]}"; do
     folder="$out/$row-$updates-seed$seed"
-    mkdir -p "$folder"
+    convtext_settings "$folder" "$(flags_of "$row") updates=$updates seed=$seed"
     convtext_step "Training $row ($updates updates)"
     read -r -a flags <<<"$(flags_of "$row")"
     convtext_train "$out/bin" "$folder" "$updates" --arch bytenet_deconv_tiny --spatial-dropout 0.2 \
-        --warmup-updates 400 --save-interval-updates 300 --seed "$seed" ${flags[@]+"${flags[@]}"}
+        --max-tokens 2048 --warmup-updates 400 --save-interval-updates 300 --seed "$seed" ${flags[@]+"${flags[@]}"}
     convtext_step "Translating with $row"
     convtext_tune "$folder" "$out/text/valid.de" "$out/bin"
     subsets=(valid test test1)
@@ -79,9 +79,9 @@ done
 
 for row in "${chosen[@]}"; do
     folder="$out/$row-$updates-seed$seed"
-    printf '\n%s: %s trained parameters, training time %s\n' "$row" \
-        "$(grep -oP '(?<=num. trained: )[0-9,]+' "$folder/train.log" | tail -n 1)" \
-        "$(grep -oP 'done training in .*' "$folder/train.log" | tail -n 1)"
+    printf '\n%s: %s parameters, %s updates, %s minutes of training, blank penalty %s\n' "$row" \
+        "$(sed -n 's/.*num. trained: \([0-9,]*\).*/\1/p' "$folder/train.log" | tail -n 1)" "$updates" \
+        "$(convtext_training_minutes "$folder")" "$(<"$folder/blank-penalty")"
     specifications=()
     for test in valid "${tests[@]}"; do
         specifications+=("$test=$folder/$test.gen:$out/text/$test.de")

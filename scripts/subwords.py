@@ -28,16 +28,19 @@ def train(model: Path, vocabulary: int, texts: List[Path], seed: int) -> None:
     model.parent.mkdir(parents=True, exist_ok=True)
     part = model.parent / f"{model.name}.part"
     sentencepiece.set_random_generator_seed(seed)
-    sentencepiece.SentencePieceTrainer.train(
-        sentence_iterator=(line for text in texts for line in iter_lines(text)),
-        model_writer=(stream := part.open("wb")),
-        model_type="bpe",
-        vocab_size=vocabulary,
-        character_coverage=1.0,
-        num_threads=os.cpu_count() or 1,
-        minloglevel=1,
-    )
-    stream.close()
+    with part.open("wb") as stream:
+        try:
+            sentencepiece.SentencePieceTrainer.train(
+                sentence_iterator=(line for text in texts for line in iter_lines(text)),
+                model_writer=stream,
+                model_type="bpe",
+                vocab_size=vocabulary,
+                character_coverage=1.0,
+                num_threads=os.cpu_count() or 1,
+                minloglevel=2,
+            )
+        except RuntimeError as error:
+            raise InputError(f"--vocabulary {vocabulary} does not go with this text: {error}") from error
     part.replace(model)
     print(f"{model}: {vocabulary} pieces")
 
@@ -77,8 +80,8 @@ def main(arguments: Optional[List[str]] = None) -> int:
             train(options.model, options.vocabulary, options.texts, options.seed)
         else:
             encode(options.model, options.out, options.texts)
-    except (InputError, RuntimeError, OSError) as error:
-        print(f"error: {str(error).splitlines()[0]}", file=sys.stderr)
+    except (InputError, OSError) as error:
+        print(f"error: {error}", file=sys.stderr)
         return 1
     return 0
 

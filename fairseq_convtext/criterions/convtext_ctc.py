@@ -27,9 +27,16 @@ class ConvtextCtcConfig(FairseqDataclass):
     sentence_avg: bool = II("optimization.sentence_avg")
 
 
+def unwrapped(model: Any) -> Any:
+    """The model inside fairseq's and torch's wrappers for several processes, which are nested."""
+    while hasattr(model, "module"):
+        model = model.module
+    return model
+
+
 def check_model(model: Any) -> None:
     """ConvTextError unless the model writes a CTC canvas."""
-    decoder = getattr(getattr(model, "module", model), "decoder", None)
+    decoder = getattr(model, "decoder", None)
     if not hasattr(decoder, "is_ctc"):
         raise ConvTextError(
             "--criterion convtext_ctc needs a model that writes a canvas, such as --arch bytenet_deconv; found "
@@ -59,9 +66,9 @@ class ConvtextCtcCriterion(FairseqCriterion):
             the loss, the number it is to be divided by (target tokens, or sentences with --sentence-avg), and
             what to log. ``reduce=False`` gives the losses of the sentences, ``(batch,)``.
         """
-        check_model(model)
+        check_model(unwrapped(model))
         targets, target_lengths = self.targets(sample["target"])
-        ratio = self.glancing.ratio(getattr(model, "module", model).num_updates) if model.training else 0.0
+        ratio = self.glancing.ratio(unwrapped(model).num_updates) if model.training else 0.0
         glance = make_glance(targets, target_lengths, self.blank, ratio) if ratio > 0.0 else None
         logits, extra = model(**sample["net_input"], glance=glance)
         feasible = extra["bound"] >= required_positions(targets, target_lengths)

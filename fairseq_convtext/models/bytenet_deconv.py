@@ -132,6 +132,9 @@ class BytenetDeconvDecoder(FairseqIncrementalDecoder):
         devices = [encoder_out["features"].device] if encoder_out["features"].is_cuda else []
         with torch.no_grad(), torch.random.fork_rng(devices):
             symbols, where = glance(self.project(self.dropout(self.canvas(encoder_out))), encoder_out["bound"])
+        # Autocast keeps the weights it has cast; older torch would hand the casts of this pass, which have no
+        # gradient, to the second one.
+        torch.clear_autocast_cache()
         # The rows of the output projection are the embeddings of the symbols, blank included.
         return math.sqrt(self.project.in_features) * F.embedding(symbols, self.project.weight), where
 
@@ -259,8 +262,8 @@ class BytenetDeconvModel(FairseqEncoderDecoderModel):
     def get_targets(self, sample: Dict[str, Any], net_output: Tuple[Tensor, Dict[str, Any]]) -> Tensor:
         """The target cut to the canvas, for fairseq's position-wise criterions.
 
-        What lies beyond a sentence's own bound becomes padding; how many tokens that was is logged as
-        ``beyond_bound``.
+        What lies beyond a sentence's own bound becomes padding; how many tokens that was, in this process, is
+        logged as ``beyond_bound``, once for each output however often a criterion asks.
         """
         if self.decoder.is_ctc:
             raise ConvTextError(
@@ -272,7 +275,9 @@ class BytenetDeconvModel(FairseqEncoderDecoderModel):
         used = target.ne(pad)
         beyond = torch.arange(target.size(1), device=target.device) >= extra["bound"][:, None]
         lost = (used & beyond).sum()
-        metrics.log_scalar_sum("beyond_bound", lost, priority=190)
+        if not extra.get("beyond_bound_logged"):
+            extra["beyond_bound_logged"] = True
+            metrics.log_scalar_sum("beyond_bound", lost, priority=190)
         if not self.truncation_seen and bool(lost):
             self.truncation_seen = True
             logger.warning(

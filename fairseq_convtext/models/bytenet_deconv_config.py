@@ -1,6 +1,7 @@
 """Options of ``bytenet_deconv``. No ``from __future__ import annotations``: fairseq reads the types of the fields.
 """
 
+import math
 from dataclasses import dataclass, field
 from typing import Any, List, Optional
 
@@ -77,7 +78,7 @@ class BytenetDeconvConfig(FairseqDataclass, PluginHint):
     )
     compute_dtype: ChoiceEnum(["float32", "bfloat16"]) = field(
         default="float32",
-        metadata={"help": "type of the products in training (autocast); parameters, sums and losses stay float32"},
+        metadata={"help": "type of the activations in training (autocast); parameters and losses stay float32"},
     )
     max_source_positions: int = II("task.max_source_positions")
     max_target_positions: int = II("task.max_target_positions")
@@ -102,10 +103,10 @@ def complete_config(cfg: Any) -> BytenetDeconvConfig:
             raise ConvTextError(
                 f"--{name.replace('_', '-')} must be at least 0 and below 1; found {getattr(cfg, name)}."
             )
-    shortest = cfg.length_bound_a + cfg.length_bound_b
+    shortest = math.ceil(cfg.length_bound_a + cfg.length_bound_b)
     if cfg.length_bound_a < 0 or shortest < 2:
         raise ConvTextError(
-            "the length bound must leave a one-token source at least 2 positions (a token and EOS); found "
+            "the length bound must leave an empty line (EOS alone) at least 2 positions, a token and EOS; found "
             f"--length-bound-a {cfg.length_bound_a} and --length-bound-b {cfg.length_bound_b}, which give {shortest}."
         )
     if cfg.max_target_positions < 2:

@@ -43,8 +43,9 @@ def check_shortest_target(maximum: int, task: Any) -> None:
     prefix = os.path.join(folder.split(os.pathsep)[0], f"{subset}.{source}-{target}.{target}")
     if not os.path.exists(prefix + ".idx"):
         return
+    # The sizes are a view of a memory map that is closed with the data set, so it must outlive them.
     dataset = data_utils.load_indexed_dataset(prefix, task.target_dictionary)
-    shortest = int(min(dataset.sizes, default=0))
+    shortest = int(dataset.sizes.min()) if len(dataset) > 0 else 0
     if shortest > maximum:
         raise ConvTextError(
             f"no training target fits --max-target-positions {maximum}: the shortest has {shortest} tokens (EOS "

@@ -1,8 +1,9 @@
 """The convolutional blocks: length-preserving branches that a stack adds or concatenates to its input.
 
 Each block maps ``(batch, positions, in_channels)`` to ``(batch, positions, out_channels)`` and leaves out the
-shortcut, so that the same block serves residual and dense stacks. ``hidden`` is the width inside the block.
-All are normalised before their first product (pre-norm), which keeps the shortcut path free of nonlinearities.
+shortcut, so that the same block serves residual and dense stacks. ``hidden`` is the width inside the block (a gated
+linear block has none). All are normalised before their first 1x1 or full convolution (pre-norm), which keeps the
+shortcut path free of nonlinearities; only a depthwise convolution comes before its norm.
 """
 
 from typing import Dict, Type

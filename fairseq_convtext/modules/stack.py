@@ -27,7 +27,7 @@ class ConvStack(nn.Module):
 
     residual: every block's output is added to its input (arXiv 1512.03385).
     dense: every block reads the concatenation of the input and all earlier outputs, and adds ``growth`` channels
-    to it (arXiv 1608.06993); its width inside is four times ``growth``, as in DenseNet-B, and a final 1x1 brings
+    to it (arXiv 1608.06993); ``hidden`` is four times ``growth``, as in DenseNet-B, and a final 1x1 brings
     the concatenation back to ``channels``.
 
     Shape: ``(batch, positions, channels)`` and mask ``(batch, positions, 1)`` to ``(batch, positions, channels)``.

@@ -17,7 +17,11 @@ class TranslationConvtextConfig(TranslationConfig):
 
 @register_task("translation_convtext", dataclass=TranslationConvtextConfig)
 class TranslationConvtextTask(TranslationTask):
-    """May be chosen at generation time for a model that was trained under ``translation``."""
+    """May be chosen at generation time for a model that was trained under ``translation``.
+
+    Besides the generator it changes two things: no batch is dropped for its size, so --required-batch-size-multiple
+    has no effect, in training too; and a sentence beyond the limits is an error of one sentence.
+    """
 
     def build_generator(self, models: List[Any], args: Any, seq_gen_cls: Any = None, **kwargs: Any) -> Any:
         """One pass and an argmax; the stock generator where the options ask for what only it can do."""

@@ -43,16 +43,29 @@ convtext_binarise() {
     mv "$out/bin.part" "$out/bin"
 }
 
-# convtext_mend_last_checkpoint FOLDER: fairseq writes checkpoint_last.pt by copying, and a copy that a kill cut off
-# would stop every restart; the newest whole checkpoint takes its place.
-convtext_mend_last_checkpoint() {
-    local last="$1/checkpoint_last.pt" newest
-    [[ -e "$last" ]] || return 0
-    "$PYTHON" -c 'import sys, zipfile; sys.exit(not zipfile.is_zipfile(sys.argv[1]))' "$last" && return
-    newest="$(find "$1" -name 'checkpoint_[0-9]*_[0-9]*.pt' -printf '%T@ %p\n' | sort -rn | sed -n '1s/^[^ ]* //p')"
-    echo "$last was cut off by a kill: going on from ${newest:-the start}" >&2
-    rm "$last"
-    [[ -z "$newest" ]] || { cp "$newest" "$last.part" && mv "$last.part" "$last"; }
+# convtext_settings OUT SETTING...: remembers what OUT is made with, and refuses to go on with anything else.
+convtext_settings() {
+    local file="$1/settings"
+    shift
+    mkdir -p "${file%/*}"
+    [[ -e "$file" ]] || { echo "$*" >"$file.part" && mv "$file.part" "$file"; }
+    [[ "$(<"$file")" == "$*" ]] ||
+        convtext_fail "${file%/*} was made with other settings ($(<"$file"); now $*): remove it or choose another --out."
+}
+
+# convtext_mend_checkpoints FOLDER: fairseq writes checkpoint_best.pt and checkpoint_last.pt by copying, and a copy
+# that a kill cut off would stop every restart; the newest whole checkpoint, which it was copied from, takes its place.
+convtext_mend_checkpoints() {
+    local name copy newest
+    for name in best last; do
+        copy="$1/checkpoint_$name.pt"
+        [[ -e "$copy" ]] || continue
+        "$PYTHON" -c 'import sys, zipfile; sys.exit(not zipfile.is_zipfile(sys.argv[1]))' "$copy" && continue
+        newest="$(find "$1" -name 'checkpoint_[0-9]*_[0-9]*.pt' -printf '%T@ %p\n' | sort -rn | sed -n '1s/^[^ ]* //p')"
+        echo "$copy was cut off by a kill: ${newest:-nothing} takes its place" >&2
+        rm "$copy"
+        [[ -z "$newest" ]] || { cp "$newest" "$copy.part" && mv "$copy.part" "$copy"; }
+    done
 }
 
 # convtext_train BIN OUT UPDATES FLAG...: CTC training of a small model to OUT/checkpoints, the best checkpoint by
@@ -61,23 +74,35 @@ convtext_train() {
     local bin="$1" out="$2" updates="$3" progress=tqdm
     shift 3
     # fairseq would load a finished training and take one update more.
-    if [[ -f "$out/checkpoints/finished-$updates" ]]; then
+    if [[ -f "$out/checkpoints/finished" ]]; then
         echo "$out/checkpoints is finished and is kept" >&2
         return
     fi
-    convtext_mend_last_checkpoint "$out/checkpoints"
+    convtext_mend_checkpoints "$out/checkpoints"
     [[ -t 2 ]] || progress=simple
-    # bfloat16 is for matrix products only; parameters, sums and losses stay float32.
+    # bfloat16 is for activations in training; parameters, losses and translation stay float32.
     convtext_run fairseq-train "$bin" --user-dir "$ROOT/fairseq_convtext" --task translation_convtext \
         --target-alignment ctc --criterion convtext_ctc --share-all-embeddings --compute-dtype bfloat16 \
         --optimizer adam --adam-betas '(0.9, 0.98)' --weight-decay 0.01 --clip-norm 2 \
         --lr 2e-3 --lr-scheduler polynomial_decay --max-update "$updates" --total-num-update "$updates" \
-        --max-tokens 2048 --num-workers 0 \
+        --num-workers 0 \
         --eval-bleu --eval-bleu-args '{"beam": 1}' --eval-bleu-detok space --eval-bleu-remove-bpe sentencepiece \
         --best-checkpoint-metric bleu --maximize-best-checkpoint-metric \
         --save-dir "$out/checkpoints" --keep-interval-updates 1 --no-epoch-checkpoints \
         --validate-interval 1000000 --log-format "$progress" --log-interval 25 --log-file "$out/train.log" "$@"
-    : >"$out/checkpoints/finished-$updates"
+    : >"$out/checkpoints/finished"
+}
+
+# convtext_training_minutes OUT: all runs together, where training was killed and started again.
+convtext_training_minutes() {
+    "$PYTHON" - "$1/checkpoints/checkpoint_last.pt" <<'PYTHON'
+import sys
+
+import torch
+
+state = torch.load(sys.argv[1], map_location="cpu", weights_only=False)
+print(round(state["extra_state"]["previous_training_time"] / 60, 1))
+PYTHON
 }
 
 # convtext_tune OUT REFERENCE BIN: the blank penalty that is best on the validation set, to OUT/blank-penalty.

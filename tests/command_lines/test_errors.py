@@ -61,7 +61,7 @@ SENSELESS = {
     "--encoder-layers 0": "--encoder-layers must be at least 1; found 0",
     "--encoder-channels 1": "--encoder-channels must be at least 2; found 1",
     "--dropout 1": "--dropout must be at least 0 and below 1; found 1",
-    "--length-bound-a 0 --length-bound-b 1": "at least 2 positions .* --length-bound-a 0.0 .* give 1.0",
+    "--length-bound-a 0 --length-bound-b 1": "at least 2 positions, .* --length-bound-a 0.0 .* give 1.",
     "--glancing-ratio 2": "--glancing-ratio must be a ratio from 0 to 1, .* found '2'",
     "--max-target-positions 1": "--max-target-positions must be at least 2 .* found 1",
     "--left-pad-target": "padded on the right; found --left-pad-target: leave it out",

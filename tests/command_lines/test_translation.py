@@ -93,6 +93,18 @@ def test_an_ensemble_of_the_same_model_twice_is_the_model(corpus, user_dir, chec
         assert all(hypotheses(one)[key] == hypotheses(two)[key] for key in shared)
 
 
+def test_an_ensemble_of_two_models_gives_every_sentence_a_hypothesis(corpus, user_dir, checkpoint, tmp_path):
+    state = torch.load(checkpoint, weights_only=True)
+    for tensor in state["model"].values():
+        if tensor.is_floating_point() and tensor.dim() > 1:
+            tensor += 0.3 * tensor.std() * torch.randn_like(tensor)
+    torch.save(state, tmp_path / "other.pt")
+    flags = ["--gen-subset", "valid", "--beam", 2, "--task", "translation_convtext"]
+    found = hypotheses(generate(corpus, user_dir, f"{checkpoint}:{tmp_path / 'other.pt'}", *flags))
+    assert sorted(found) == list(range(SENTENCES["valid"]))
+    assert all(text[0] for text in found.values())
+
+
 @pytest.mark.parametrize("flags", [["--max-len-b", 3], ["--min-len", 4], ["--temperature", 2.0], ["--unkpen", 1]])
 def test_both_tasks_agree_on_options_of_the_search(corpus, user_dir, checkpoint, flags):
     flags = ["--gen-subset", "valid", "--beam", 1, "--required-batch-size-multiple", 1, *flags]

@@ -4,7 +4,9 @@ import math
 
 import pytest
 import torch
+from fairseq.dataclass.configs import DistributedTrainingConfig
 from fairseq.logging import metrics
+from fairseq.models import DistributedFairseqModel
 
 from fairseq_convtext.criterions.convtext_ctc import ConvtextCtcCriterion, ConvtextCtcReferenceCriterion
 from tests.small_model import make_batch, make_model, make_task
@@ -101,17 +103,30 @@ def test_what_is_logged_is_bits_per_token_and_the_sum_of_infeasible_sentences(ta
     assert found["infeasible"] == 2
 
 
-def test_a_model_wrapped_for_several_processes_is_recognised(task, model):
-    class Wrapper(torch.nn.Module):
-        def __init__(self, module):
-            super().__init__()
-            self.module = module
+@pytest.fixture
+def one_process_group(tmp_path):
+    """torch.distributed with this process alone."""
+    torch.distributed.init_process_group("gloo", init_method=f"file://{tmp_path}/group", rank=0, world_size=1)
+    yield torch.distributed.group.WORLD
+    torch.distributed.destroy_process_group()
 
-        def forward(self, **net_input):
-            return self.module(**net_input)
 
-    criterion, batch = make_criterion(task), make_batch(SOURCES, TARGETS)
-    torch.testing.assert_close(criterion(Wrapper(model), batch)[0], criterion(model, batch)[0])
+def test_a_model_in_fairseqs_wrapper_for_several_processes_gives_the_same_loss(task, model, one_process_group):
+    options = DistributedTrainingConfig(ddp_backend="legacy_ddp", distributed_world_size=1)
+    wrapper = DistributedFairseqModel(options, model, one_process_group, torch.device("cpu"))
+    criterion, batch = make_criterion(task, glancing_ratio="0.5:0.3@10"), make_batch(SOURCES, TARGETS)
+    found = []
+    for trained in (wrapper.train(), model.train()):
+        torch.manual_seed(1)
+        found.append(criterion(trained, batch)[0])
+    torch.testing.assert_close(*found)
+
+
+@pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
+def test_every_parameter_learns_with_glancing(task, dtype):
+    model = make_model(task, target_alignment="ctc", length_bound_a=1.0, length_bound_b=3.0, compute_dtype=dtype)
+    *_, gradients = step(make_criterion(task, glancing_ratio="0.5"), model.train(), make_batch(SOURCES, TARGETS))
+    assert [name for name, gradient in gradients.items() if gradient is None] == []
 
 
 def test_glancing_helps_in_training_only(task, model):

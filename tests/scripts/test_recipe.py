@@ -12,8 +12,8 @@ ROOT = Path(__file__).resolve().parent.parent.parent
 
 
 def mend(folder):
-    """Call convtext_mend_last_checkpoint as the recipes do."""
-    script = 'set -euo pipefail; source "$0"; convtext_mend_last_checkpoint "$1"'
+    """Call convtext_mend_checkpoints as the recipes do."""
+    script = 'set -euo pipefail; source "$0"; convtext_mend_checkpoints "$1"'
     command = ["bash", "-c", script, ROOT / "scripts" / "lib" / "recipe.sh", folder]
     subprocess.run(command, check=True, env={**os.environ, "PYTHON": sys.executable})
 
@@ -28,17 +28,19 @@ def checkpoints(tmp_path):
     return tmp_path
 
 
-def test_a_whole_last_checkpoint_is_left_alone(checkpoints):
-    torch.save({"update": 150}, checkpoints / "checkpoint_last.pt")
+@pytest.mark.parametrize("name", ["checkpoint_best.pt", "checkpoint_last.pt"])
+def test_a_whole_checkpoint_is_left_alone(checkpoints, name):
+    torch.save({"update": 150}, checkpoints / name)
     mend(checkpoints)
-    assert torch.load(checkpoints / "checkpoint_last.pt")["update"] == 150
+    assert torch.load(checkpoints / name)["update"] == 150
 
 
-def test_a_last_checkpoint_that_was_cut_off_is_replaced_by_the_newest_whole_one(checkpoints):
+@pytest.mark.parametrize("name", ["checkpoint_best.pt", "checkpoint_last.pt"])
+def test_a_checkpoint_that_was_cut_off_is_replaced_by_the_newest_whole_one(checkpoints, name):
     whole = (checkpoints / "checkpoint_1_200.pt").read_bytes()
-    (checkpoints / "checkpoint_last.pt").write_bytes(whole[: len(whole) // 2])
+    (checkpoints / name).write_bytes(whole[: len(whole) // 2])
     mend(checkpoints)
-    assert torch.load(checkpoints / "checkpoint_last.pt")["update"] == 200
+    assert torch.load(checkpoints / name)["update"] == 200
 
 
 def test_without_any_checkpoint_training_starts_anew(tmp_path):
@@ -46,3 +48,12 @@ def test_without_any_checkpoint_training_starts_anew(tmp_path):
     (tmp_path / "checkpoint_last.pt").write_bytes(b"cut off")
     mend(tmp_path)
     assert not (tmp_path / "checkpoint_last.pt").exists()
+
+
+def test_a_folder_made_with_other_settings_is_refused(tmp_path):
+    script = 'source "$0"; convtext_fail() { echo "error: $*" >&2; exit 1; }; convtext_settings "$@"'
+    command = ["bash", "-c", script, ROOT / "scripts" / "lib" / "recipe.sh", tmp_path / "out"]
+    for settings, code in ((["updates=3"], 0), (["updates=3"], 0), (["updates=4"], 1)):
+        result = subprocess.run([*command, *settings], capture_output=True, text=True)
+        assert result.returncode == code
+    assert "updates=3; now updates=4" in result.stderr

@@ -38,14 +38,14 @@ SECONDS=0
 
 if [[ "$quick" == yes ]]; then
     out="${out:-$ROOT/data-bin/demo-quick}"
-    vocabulary=2000 updates=240 warmup=60 interval=80 limit=(--limit-train 6000)
+    vocabulary=2000 updates=200 warmup=60 interval=50 limit=(--limit-train 6000)
     model=(--encoder-layers 5 --decoder-layers 5)
 else
     out="${out:-$ROOT/data-bin/demo-run}"
-    vocabulary=4000 updates=4500 warmup=400 interval=500 limit=()
+    vocabulary=4000 updates=3400 warmup=400 interval=425 limit=()
     model=()
 fi
-convtext_settings "$out" "vocabulary=$vocabulary updates=$updates tokens=1024" "${limit[@]-}" "${model[@]-}"
+convtext_settings "$out" "vocabulary=$vocabulary updates=$updates tokens=1536" "${limit[@]-}" "${model[@]-}"
 
 convtext_step "Corpus"
 if [[ ! -d "$out/text" ]]; then
@@ -57,7 +57,7 @@ convtext_binarise "$out/text" "$out" "$vocabulary" lohelp.test ding.test
 
 convtext_step "Training ($updates updates)"
 convtext_train "$out/bin" "$out" "$updates" --arch bytenet_deconv_tiny ${model[@]+"${model[@]}"} \
-    --max-tokens 1024 --warmup-updates "$warmup" --save-interval-updates "$interval" --seed 1
+    --max-tokens 1536 --warmup-updates "$warmup" --save-interval-updates "$interval" --seed 1
 
 convtext_step "Translation"
 convtext_tune "$out" "$out/text/valid.de" "$out/bin"

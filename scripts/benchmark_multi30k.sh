@@ -80,7 +80,7 @@ done
 for row in "${chosen[@]}"; do
     folder="$out/$row-$updates-seed$seed"
     printf '\n%s: %s parameters, %s updates, %s minutes of training, blank penalty %s\n' "$row" \
-        "$(sed -n 's/.*num. trained: \([0-9,]*\).*/\1/p' "$folder/train.log" | tail -n 1)" "$updates" \
+        "$(sed -n 's/.*num. shared model params: \([0-9,]*\).*/\1/p' "$folder/train.log" | tail -n 1)" "$updates" \
         "$(convtext_training_minutes "$folder")" "$(<"$folder/blank-penalty")"
     specifications=()
     for test in valid "${tests[@]}"; do

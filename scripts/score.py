@@ -1,12 +1,13 @@
 #!/usr/bin/env python3
-"""Score translations: sacreBLEU, chrF and the tokenised BLEU of the parallel-translation papers.
+"""Score translations: sacreBLEU, chrF and tokenised BLEU, by the protocols that papers use (--protocol).
 
 Two kinds of input:
   score.py gen.out                                    what fairseq-generate or fairseq-interactive printed
   score.py --hypothesis hyp.txt --reference ref.txt   plain text, one sentence a line
 
 Sentences are put in the order of their ids, subwords are joined, and nothing is skipped: a missing id or a
-wrong number of sentences is an error. The references are the T- lines, or the lines of --reference.
+wrong number of sentences is an error. The references are the T- lines, or the lines of --reference. Nothing is
+downloaded; where the references are newstest2014, the signature says so.
 """
 
 import argparse
@@ -18,6 +19,7 @@ from pathlib import Path
 from typing import Dict, List, Optional, Tuple
 
 from corpus_checks import InputError, read_lines
+from protocols import PROTOCOLS, detokenise, known_test_set, measures_of, missing_name_note, score_rows
 
 LABELLED_LINE = re.compile(r"([STHDP])-([0-9]+)\t(.*)", re.DOTALL)
 # Two layouts: what fairseq sets up, and what Python gives where another import set up logging before it.
@@ -49,11 +51,15 @@ class Generated:
 
 @dataclass
 class Corpus:
-    """Hypotheses and references, line by line, with what a reader of the scores should know."""
+    """Hypotheses and references, line by line, with what a reader of the scores should know.
+
+    ``tokens`` are the hypotheses before --detokenise, if it was given.
+    """
 
     hypotheses: List[str]
     references: List[str]
     notes: List[str]
+    tokens: Optional[List[str]] = None
 
 
 def parse_generated(path: Path) -> Generated:
@@ -186,45 +192,16 @@ def remove_subwords(lines: List[str], kind: str) -> Tuple[List[str], str]:
     return lines, "none"
 
 
-def moses_tokenise(lines: List[str], language: str) -> List[str]:
-    """Moses tokens with ``-a`` (hyphens become tokens), as fairseq's WMT14 recipe makes them."""
-    try:
-        from sacremoses import MosesTokenizer
-    except ImportError as error:
-        raise InputError("tokenised BLEU needs sacremoses: pip install sacremoses") from error
-    tokenizer = MosesTokenizer(lang=language)
-    options = {"aggressive_dash_splits": True, "return_str": True, "escape": False}
-    return [tokenizer.tokenize(line, **options) for line in lines]
-
-
-def compute(corpus: Corpus, lowercase: bool, already_tokenised: bool, language: str) -> List[dict]:
-    """The three scores: ``key``, ``name``, ``score``, ``signature`` and, for BLEU, its length terms."""
-    from sacrebleu.metrics import BLEU, CHRF
-
-    case = "lower-cased" if lowercase else "cased"
-    texts = tokens = (corpus.hypotheses, corpus.references)
-    tool = "tokens as given"
-    if not already_tokenised:
-        tokens = tuple(moses_tokenise(side, language) for side in texts)
-        tool = f"Moses -a tokens, {language}"
-    # Without smoothing, as multi-bleu.perl and the last line of fairseq-generate count.
-    tokenised = BLEU(lowercase=lowercase, tokenize="none", smooth_method="none", force=True)
-    table = []
-    for key, name, metric, (hypotheses, references) in (
-        ("sacrebleu", "sacreBLEU", BLEU(lowercase=lowercase, force=already_tokenised), texts),
-        ("chrf", "chrF", CHRF(lowercase=lowercase), texts),
-        ("tokenised_bleu", f"tokenised BLEU ({tool}, {case})", tokenised, tokens),
-    ):
-        result = metric.corpus_score(hypotheses, [references])
-        row = {"key": key, "name": name, "score": result.score, "signature": str(metric.get_signature())}
-        if isinstance(metric, BLEU):
-            row.update(brevity_penalty=result.bp, length_ratio=result.ratio)
-        table.append(row)
-    return table
+def compute(
+    corpus: Corpus, lowercase: bool, already_tokenised: bool, language: str, protocol: str = "default"
+) -> List[dict]:
+    """The scores of a protocol; for the rows see ``protocols.score_rows``."""
+    measures = measures_of(protocol, language, lowercase, already_tokenised)
+    return score_rows(measures, corpus.hypotheses, corpus.references, corpus.tokens)
 
 
 def prepare(options: argparse.Namespace) -> Corpus:
-    """Load both sides and join subwords."""
+    """Load both sides, join subwords, and detokenise."""
     if options.generated:
         corpus = load_generated(options.generated, options.reference, options.sentences)
     else:
@@ -237,10 +214,16 @@ def prepare(options: argparse.Namespace) -> Corpus:
     empty = sum(not line.strip() for line in corpus.hypotheses)
     if empty:
         corpus.notes.append(f"{empty} hypotheses are empty")
+    if options.detokenise:
+        corpus.tokens = corpus.hypotheses
+        corpus.hypotheses = detokenise(corpus.tokens, options.target_lang)
+        corpus.notes.append("translations detokenised; only BLEU of Moses -a tokens takes them as they are")
+    if options.protocol == "wmt14" and not known_test_set(corpus.references):
+        corpus.notes.append(missing_name_note(corpus.references))
     if options.already_tokenised:
         corpus.notes.append("sacreBLEU and chrF of tokenised text: not comparable with those of plain text")
-    elif any(MOSES_TOKEN.search(line) for line in corpus.references):
-        corpus.notes.append("the references look tokenised (&apos; or @-@): is --already-tokenised missing?")
+    elif any(MOSES_TOKEN.search(line) for side in (corpus.hypotheses, corpus.references) for line in side):
+        corpus.notes.append("the text looks tokenised (&apos; or @-@): see --detokenise and --already-tokenised")
     return corpus
 
 
@@ -269,7 +252,12 @@ def parse_options(arguments: Optional[List[str]]) -> argparse.Namespace:
     kinds = ("auto", "sentencepiece", "subword-nmt", "none")
     parser.add_argument("--remove-subwords", choices=kinds, default="auto", help="default: auto")
     parser.add_argument("--lowercase", action="store_true", help="ignore case (usual for Multi30k)")
-    parser.add_argument("--already-tokenised", action="store_true", help="the text is tokens: use these")
+    parser.add_argument("--already-tokenised", action="store_true", help="both sides are tokens: use these")
+    parser.add_argument(
+        "--detokenise", action="store_true", help="the translations are Moses tokens, --reference is plain text"
+    )
+    lines = "; ".join(f"{name}: {text}" for name, text in PROTOCOLS.items())
+    parser.add_argument("--protocol", choices=PROTOCOLS, default="default", help=lines)
     parser.add_argument("--target-lang", default="de", help="language of the Moses tokeniser (default: de)")
     parser.add_argument("--json", action="store_true", help="print one JSON object instead of the table")
     options = parser.parse_args(arguments)
@@ -277,6 +265,12 @@ def parse_options(arguments: Optional[List[str]]) -> argparse.Namespace:
         parser.error("give exactly one of: a fairseq output, --generated, --hypothesis")
     if options.hypothesis and not options.reference:
         parser.error("--hypothesis needs --reference")
+    if options.detokenise and not options.reference:
+        parser.error("--detokenise needs --reference, the plain text of the references")
+    if options.already_tokenised and (options.detokenise or options.protocol != "default"):
+        parser.error("--already-tokenised goes with neither --detokenise nor another --protocol than default")
+    if options.lowercase and options.protocol != "default":
+        parser.error(f"--lowercase does not go with --protocol {options.protocol}, which says what is lower-cased")
     options.generated = options.generated or options.file
     return options
 
@@ -286,7 +280,8 @@ def main(arguments: Optional[List[str]] = None) -> int:
     options = parse_options(arguments)
     try:
         corpus = prepare(options)
-        scores = compute(corpus, options.lowercase, options.already_tokenised, options.target_lang)
+        tokenised, language = options.already_tokenised, options.target_lang
+        scores = compute(corpus, options.lowercase, tokenised, language, options.protocol)
     except InputError as error:
         print(f"error: {error}", file=sys.stderr)
         return 1

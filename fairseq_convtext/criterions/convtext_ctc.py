@@ -4,6 +4,7 @@ import math
 from dataclasses import dataclass, field
 from typing import Any, Dict, List, Tuple
 
+import torch
 from fairseq.criterions import FairseqCriterion, register_criterion
 from fairseq.dataclass import FairseqDataclass
 from fairseq.logging import metrics
@@ -11,6 +12,7 @@ from omegaconf import II
 from torch import Tensor
 
 from fairseq_convtext.errors import ConvTextError
+from fairseq_convtext.losses.consistency import consistency_loss
 from fairseq_convtext.losses.ctc import ctc_loss, reference_ctc_loss, required_positions
 from fairseq_convtext.losses.glancing import make_glance, parse_schedule
 
@@ -22,6 +24,16 @@ class ConvtextCtcConfig(FairseqDataclass):
         metadata={
             "help": "show the decoder this share of the positions it gets wrong while training: a ratio, or "
             "START:END@UPDATES such as 0.5:0.3@20000; 0 trains without glancing"
+        },
+    )
+    intermediate_ctc_weight: float = field(
+        default=0.3, metadata={"help": "weight of the mean loss of the model's --intermediate-ctc-layers"}
+    )
+    consistency: float = field(
+        default=0.0,
+        metadata={
+            "help": "train on every batch twice at once, with other dropout masks, and add this much of the divergence "
+            "between the two readings to the loss, such as 0.2; an update takes twice the time; 0 trains without"
         },
     )
     sentence_avg: bool = II("optimization.sentence_avg")
@@ -53,10 +65,21 @@ def check_model(model: Any) -> None:
 class ConvtextCtcCriterion(FairseqCriterion):
     """Sum over the batch of the CTC loss in nats; sentences whose canvas is too short count nothing."""
 
-    def __init__(self, task: Any, sentence_avg: bool, glancing_ratio: str) -> None:
+    def __init__(
+        self,
+        task: Any,
+        sentence_avg: bool,
+        glancing_ratio: str = "0",
+        intermediate_ctc_weight: float = 0.3,
+        consistency: float = 0.0,
+    ) -> None:
         super().__init__(task)
+        if consistency < 0.0:
+            raise ConvTextError(f"--consistency must be at least 0; found {consistency}.")
         dictionary = task.target_dictionary
         self.sentence_avg = sentence_avg
+        self.intermediate_ctc_weight = intermediate_ctc_weight
+        self.consistency = consistency
         self.glancing = parse_schedule(glancing_ratio)
         self.blank, self.pad, self.eos = dictionary.bos(), dictionary.pad(), dictionary.eos()
 
@@ -67,12 +90,25 @@ class ConvtextCtcCriterion(FairseqCriterion):
             what to log. ``reduce=False`` gives the losses of the sentences, ``(batch,)``.
         """
         check_model(unwrapped(model))
-        targets, target_lengths = self.targets(sample["target"])
+        twice = model.training and self.consistency > 0.0
+        net_input, target = sample["net_input"], sample["target"]
+        if twice:
+            net_input = {name: torch.cat([value, value]) for name, value in net_input.items()}
+            target = torch.cat([target, target])
+        targets, target_lengths = self.targets(target)
         ratio = self.glancing.ratio(unwrapped(model).num_updates) if model.training else 0.0
         glance = make_glance(targets, target_lengths, self.blank, ratio) if ratio > 0.0 else None
-        logits, extra = model(**sample["net_input"], glance=glance)
+        logits, extra = model(**net_input, glance=glance)
         feasible = extra["bound"] >= required_positions(targets, target_lengths)
-        losses = self.losses(logits, targets, extra["bound"], target_lengths).masked_fill(~feasible, 0.0)
+        losses = self.losses(logits, targets, extra["bound"], target_lengths)
+        for inner in extra["inner_logits"] if model.training else []:
+            weight = self.intermediate_ctc_weight / len(extra["inner_logits"])
+            losses = losses + weight * self.losses(inner, targets, extra["bound"], target_lengths)
+        losses = losses.masked_fill(~feasible, 0.0)
+        if twice:
+            losses, feasible = losses.view(2, -1).mean(dim=0), feasible[: target.size(0) // 2]
+            divergence = consistency_loss(*logits.chunk(2), extra["bound"][: target.size(0) // 2])
+            losses = losses + self.consistency * divergence
         loss = losses.sum() if reduce else losses
         sample_size = sample["target"].size(0) if self.sentence_avg else sample["ntokens"]
         return loss, sample_size, {

@@ -16,11 +16,12 @@ CHUNK_ELEMENTS = 1 << 24
 
 
 class Symbols(NamedTuple):
-    """What the model would write at each canvas position; all ``(batch, positions)``.
+    """What the model would write at each canvas position; ``(batch, positions)``.
 
     Attributes:
-        tokens: best symbol other than the blank.
-        log_probs: its log-probability.
+        tokens: best symbol other than the blank; where several candidates were asked for, ``(batch, positions,
+            candidates)``, best first.
+        log_probs: its log-probability, or theirs.
         blank_log_probs: log-probability of the blank; -inf without a blank.
     """
 
@@ -55,6 +56,7 @@ def best_symbols(
     forbidden: Sequence[int],
     blank: Optional[int] = None,
     not_first: Optional[int] = None,
+    candidates: Optional[int] = None,
 ) -> Symbols:
     """Best symbol of each position, with the vocabulary-sized scores never held whole.
 
@@ -64,6 +66,7 @@ def best_symbols(
         forbidden: ids that are never written; they take no part in the softmax.
         blank: id of the blank, for CTC.
         not_first: id that may not stand at position 0 (EOS: a hypothesis has at least one token).
+        candidates: how many symbols of each position; None gives the best one, without a dimension for it.
     """
     batch, positions, channels = features.shape
     rows = features.reshape(-1, channels)
@@ -81,12 +84,11 @@ def best_symbols(
             scores[:, blank] = NEG_INF
         if not_first is not None:
             scores[first[part], not_first] = NEG_INF
-        best = scores.max(dim=1)
+        best = scores.max(dim=1) if candidates is None else scores.topk(min(candidates, scores.size(1)), dim=1)
         tokens.append(best.indices)
         log_probs.append(best.values)
         start += step
-    shape = (batch, positions)
-    return Symbols(*(torch.cat(parts).view(shape) for parts in (tokens, log_probs, blanks)))
+    return Symbols(*(torch.cat(parts).unflatten(0, (batch, positions)) for parts in (tokens, log_probs, blanks)))
 
 
 def normalised(scores: Tensor, forbidden: Sequence[int]) -> Tensor:

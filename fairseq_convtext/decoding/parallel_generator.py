@@ -1,13 +1,14 @@
 """A generator without a loop over target positions, in the place of fairseq's SequenceGenerator."""
 
 import logging
-from typing import Any, Dict, List
+from typing import Any, Dict, List, Optional
 
 import numpy as np
 import torch
 from torch import Tensor
 
 from fairseq_convtext.decoding.one_pass import OnePass
+from fairseq_convtext.decoding.prefix_beam import SearchOptions, best_hypothesis
 from fairseq_convtext.errors import ConvTextError
 
 logger = logging.getLogger(__name__)
@@ -55,25 +56,33 @@ def needs_stock_generator(models: List[Any], args: Any, seq_gen_cls: Any, kwargs
 
 
 class ParallelGenerator:
-    """The network once, an argmax, and the canvas is read: position-wise or by collapsing the CTC path.
+    """The network once, then the canvas is read: position-wise, by collapsing the CTC path, or by a CTC search.
 
-    There is one hypothesis a sentence, so --beam has no effect. It equals what the stock generator finds with
-    --beam 1, scores included.
+    There is one hypothesis a sentence, so --beam has no effect. Without a search it equals what the stock generator
+    finds with --beam 1, scores included. With one the score is the search's, summed over alignments, language model
+    and token bonus included; the positional scores are the tokens' own where they were first written.
 
     Args:
         models: one model whose decoder has ``one_pass``.
         stock: the stock generator of the same options; its limits apply, and it takes over for a batch with
             forced prefixes, constraints, or a hypothesis longer than --max-len-a and --max-len-b allow.
+        search: how to search a CTC canvas; None reads its best path.
     """
 
-    def __init__(self, models: List[Any], stock: Any) -> None:
+    def __init__(self, models: List[Any], stock: Any, search: Optional[SearchOptions] = None) -> None:
         self.model = getattr(models[0], "module", models[0])
         if not hasattr(getattr(self.model, "decoder", None), "one_pass"):
             raise ConvTextError(
                 "--task translation_convtext decodes models that write all positions at once, such as "
                 f"bytenet_deconv; found {type(self.model).__name__}: use --task translation."
             )
+        if search is not None and not self.model.decoder.is_ctc:
+            raise ConvTextError(
+                "--ctc-beam searches a CTC canvas, and this model was trained with --target-alignment position: "
+                "leave the flag out."
+            )
         self.stock = stock
+        self.search = search
         self.eos = stock.eos
         self.symbols_to_strip_from_output = stock.symbols_to_strip_from_output
 
@@ -88,17 +97,25 @@ class ParallelGenerator:
             return self.stock.generate(models, sample, **kwargs)
         self.model.eval()
         encoder_out = self.model.encoder.forward_torchscript(sample["net_input"])
-        best = self.model.decoder.one_pass(encoder_out)
+        scores = None
+        if self.search is None:
+            best = self.model.decoder.one_pass(encoder_out)
+        else:
+            self.search = self.search.on(encoder_out["bound"].device)
+            best, scores = best_hypothesis(self.model.decoder.search(encoder_out, self.search), self.eos)
         longest = min(
             int(self.stock.max_len_a * sample["net_input"]["src_tokens"].size(1) + self.stock.max_len_b),
             self.stock.max_len - 1,
         )
         if int(best.lengths.max()) - 1 > longest:
             return self.stock.generate(models, sample)
-        return [[hypothesis] for hypothesis in self.hypotheses(best)]
+        return [[hypothesis] for hypothesis in self.hypotheses(best, scores)]
 
-    def hypotheses(self, best: OnePass) -> List[Dict[str, Tensor]]:
-        """fairseq's dictionaries; every sum is rounded where the stock generator rounds it."""
+    def hypotheses(self, best: OnePass, scores: Optional[Tensor] = None) -> List[Dict[str, Tensor]]:
+        """fairseq's dictionaries; every sum is rounded where the stock generator rounds it.
+
+        ``scores`` ``(batch,)`` are those of a search; None sums up the tokens' log-probabilities.
+        """
         log_probs = best.log_probs.cpu()
         # The stock generator adds up in float32, one token after the other; torch.cumsum adds in double.
         running = torch.from_numpy(np.add.accumulate(log_probs.numpy(), axis=1, dtype=np.float32))
@@ -106,7 +123,7 @@ class ParallelGenerator:
         found = []
         for row, length in enumerate(best.lengths.tolist()):
             sums = running[row, :length]
-            score = sums[-1].clone()
+            score = sums[-1].clone() if scores is None else scores[row].cpu().clone()
             if self.stock.normalize_scores:
                 score /= length**self.stock.len_penalty
             found.append(

@@ -120,7 +120,7 @@ def posteriors(emissions: Tensor, states: Tensor, lengths: Tensor, state_counts:
     return -log_likelihood.float(), posterior
 
 
-def _slices(logits: Tensor) -> Iterator[slice]:
+def vocabulary_slices(logits: Tensor) -> Iterator[slice]:
     """Slices of sentences that together hold about SLICE_ELEMENTS scores."""
     budget = SLICE_ELEMENTS.get(logits.device.type, 1 << 19)
     step = max(1, budget // max(1, logits[0].numel()))
@@ -135,7 +135,7 @@ def _at_every_position(states: Tensor, logits: Tensor) -> Tensor:
 def gather_emissions(logits: Tensor, states: Tensor) -> Tensor:
     """float32 ``(batch, positions, states)`` log-probabilities of each sentence's own symbols at each position."""
     gathered = []
-    for part in _slices(logits):
+    for part in vocabulary_slices(logits):
         log_probs = logits[part].log_softmax(dim=2, dtype=torch.float32)
         gathered.append(log_probs.gather(2, _at_every_position(states[part], logits)))
     return torch.cat(gathered)
@@ -158,7 +158,7 @@ class _GatheredCTC(torch.autograd.Function):
         inside = torch.arange(logits.size(1), device=lengths.device) < lengths[:, None]
         scale = scale[:, None, None] * inside[:, :, None]
         grad = torch.empty_like(logits)
-        for part in _slices(logits):
+        for part in vocabulary_slices(logits):
             softmax = logits[part].softmax(dim=2, dtype=torch.float32)
             softmax.scatter_add_(2, _at_every_position(states[part], logits), -posterior[part])
             grad[part] = softmax.mul_(scale[part])

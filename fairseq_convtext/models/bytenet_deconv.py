@@ -5,6 +5,7 @@ position or by CTC (``--target-alignment``).
 """
 
 import contextlib
+import functools
 import logging
 import math
 from typing import Any, Callable, Dict, List, Optional, Tuple
@@ -21,10 +22,12 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from fairseq_convtext.decoding.one_pass import NEG_INF, OnePass, best_symbols, normalised, read_ctc, read_position
+from fairseq_convtext.decoding.prefix_beam import Prefixes, SearchOptions, prefix_beam_search
 from fairseq_convtext.errors import ConvTextError
 from fairseq_convtext.models.bytenet_deconv_config import BytenetDeconvConfig, complete_config
 from fairseq_convtext.models.checks import check_parameters, check_task
 from fairseq_convtext.modules.encoder import SourceEncoder, embedding
+from fairseq_convtext.modules.feedback import PredictionFeedback
 from fairseq_convtext.modules.length_bound import length_bound
 from fairseq_convtext.modules.stack import ConvStack
 from fairseq_convtext.modules.upsampler import Upsampler
@@ -69,7 +72,7 @@ class BytenetDeconvEncoder(FairseqEncoder):
         self.cfg = cfg
         embed = embedding(len(dictionary), cfg.encoder_channels, dictionary.pad())
         stack = make_stack(cfg, cfg.encoder_layers, str(cfg.connectivity))
-        self.network = SourceEncoder(embed, stack, cfg.dropout)
+        self.network = SourceEncoder(embed, stack, cfg.dropout, cfg.word_dropout)
 
     def forward(self, src_tokens: Tensor, src_lengths: Optional[Tensor] = None, **unused: Any) -> Dict[str, Any]:
         """
@@ -115,6 +118,9 @@ class BytenetDeconvDecoder(FairseqIncrementalDecoder):
         self.upsampler = Upsampler(
             cfg.encoder_channels, cfg.upsample_strides, lambda: make_stack(cfg, cfg.decoder_layers, "residual")
         )
+        self.feedback = nn.ModuleDict(
+            {str(number): PredictionFeedback(cfg.encoder_channels) for number in cfg.intermediate_ctc_layers}
+        )
         self.dropout = nn.Dropout(cfg.dropout)
         self.project = nn.Linear(cfg.encoder_channels, len(dictionary))
         if tied is None:
@@ -123,9 +129,22 @@ class BytenetDeconvDecoder(FairseqIncrementalDecoder):
             self.project.weight = tied.weight
         nn.init.zeros_(self.project.bias)
 
-    def canvas(self, encoder_out: Dict[str, Any], hints: Optional[Tuple[Tensor, Tensor]] = None) -> Tensor:
-        """``(batch, max(bound), channels)``: the one pass of the network."""
-        return self.upsampler(encoder_out["features"], encoder_out["lengths"], encoder_out["bound"], hints)
+    def canvas(
+        self,
+        encoder_out: Dict[str, Any],
+        hints: Optional[Tuple[Tensor, Tensor]] = None,
+        inner: Optional[List[Tensor]] = None,
+    ) -> Tensor:
+        """``(batch, max(bound), channels)``: the one pass of the network. ``inner`` collects inner predictions."""
+
+        def tap(feedback: nn.Module, x: Tensor) -> Tensor:
+            x, logits = feedback(x, self.project)
+            if inner is not None:
+                inner.append(logits)
+            return x
+
+        taps = {int(number): functools.partial(tap, feedback) for number, feedback in self.feedback.items()}
+        return self.upsampler(encoder_out["features"], encoder_out["lengths"], encoder_out["bound"], hints, taps)
 
     def hints(self, encoder_out: Dict[str, Any], glance: Glance) -> Tuple[Tensor, Tensor]:
         """What a first pass without gradient decides to show the second one; both draw the same dropout masks."""
@@ -158,17 +177,18 @@ class BytenetDeconvDecoder(FairseqIncrementalDecoder):
         Returns:
             ``(batch, positions, vocabulary)`` scores, with positions = max(bound) for ``ctc`` and the smaller of
             it and the columns of prev_output_tokens for ``position``; and a dictionary with ``attn`` (fairseq
-            asks for it) and ``bound``.
+            asks for it), ``bound`` and the ``inner_logits`` of --intermediate-ctc-layers.
         """
         if incremental_state is not None:
             return self.next_column(prev_output_tokens, encoder_out)
         with training_autocast(self, prev_output_tokens, str(self.cfg.compute_dtype)):
-            canvas = self.canvas(encoder_out, None if glance is None else self.hints(encoder_out, glance))
+            inner: List[Tensor] = []
+            canvas = self.canvas(encoder_out, None if glance is None else self.hints(encoder_out, glance), inner)
             if not self.is_ctc:
                 # The projection is the largest product: positions that have no target are left out of it.
                 canvas = canvas[:, : prev_output_tokens.size(1)]
             logits = self.project(self.dropout(canvas))
-        return logits, {"attn": [None], "bound": encoder_out["bound"]}
+        return logits, {"attn": [None], "bound": encoder_out["bound"], "inner_logits": inner}
 
     def one_pass(self, encoder_out: Dict[str, Any]) -> OnePass:
         """The best hypothesis of every sentence, and the canvas left in ``encoder_out`` for who wants more."""
@@ -182,6 +202,12 @@ class BytenetDeconvDecoder(FairseqIncrementalDecoder):
                 symbols = best_symbols(canvas, self.project, self.forbidden, not_first=self.eos)
                 encoder_out["one_pass"] = read_position(symbols, encoder_out["bound"], self.eos)
         return encoder_out["one_pass"]
+
+    def search(self, encoder_out: Dict[str, Any], options: SearchOptions) -> Prefixes:
+        """The beams of every sentence by CTC prefix search, best first; the network runs once."""
+        canvas = self.canvas(encoder_out)
+        symbols = best_symbols(canvas, self.project, self.forbidden, blank=self.blank, candidates=options.candidates)
+        return prefix_beam_search(symbols, encoder_out["bound"], options, self.eos)
 
     @property
     def forbidden(self) -> List[int]:

@@ -66,6 +66,13 @@ class BytenetDeconvConfig(FairseqDataclass, PluginHint):
             "longer (at generation: --model-overrides; scripts/tune_blank_penalty.py finds it)"
         },
     )
+    intermediate_ctc_layers: List[int] = field(
+        default_factory=list,
+        metadata={
+            "help": "ctc: decoder blocks after which the canvas is read and its prediction fed back to the blocks "
+            "above, such as 4,7; trained by a CTC loss of their own (--intermediate-ctc-weight)"
+        },
+    )
     share_all_embeddings: bool = field(
         default=False, metadata={"help": "one matrix for source embedding and output; needs a joined dictionary"}
     )
@@ -76,6 +83,7 @@ class BytenetDeconvConfig(FairseqDataclass, PluginHint):
         default=0.0,
         metadata={"help": "in the blocks, drop whole channels of a sentence at this rate instead of single values"},
     )
+    word_dropout: float = field(default=0.0, metadata={"help": "blank whole source words at this rate in training"})
     compute_dtype: ChoiceEnum(["float32", "bfloat16"]) = field(
         default="float32",
         metadata={"help": "type of the activations in training (autocast); parameters and losses stay float32"},
@@ -98,11 +106,19 @@ def complete_config(cfg: Any) -> BytenetDeconvConfig:
     for name, least in (("encoder_layers", 1), ("encoder_channels", 2), ("growth_channels", 1), ("decoder_layers", 1)):
         if getattr(cfg, name) < least:
             raise ConvTextError(f"--{name.replace('_', '-')} must be at least {least}; found {getattr(cfg, name)}.")
-    for name in ("dropout", "spatial_dropout"):
+    for name in ("dropout", "spatial_dropout", "word_dropout"):
         if not 0.0 <= getattr(cfg, name) < 1.0:
             raise ConvTextError(
                 f"--{name.replace('_', '-')} must be at least 0 and below 1; found {getattr(cfg, name)}."
             )
+    layers = list(cfg.intermediate_ctc_layers)
+    if sorted(set(layers)) != sorted(layers) or any(not 1 <= n <= cfg.decoder_layers for n in layers):
+        raise ConvTextError(
+            f"--intermediate-ctc-layers must be different numbers from 1 to --decoder-layers {cfg.decoder_layers}; "
+            f"found {layers}."
+        )
+    if layers and str(cfg.target_alignment) != "ctc":
+        raise ConvTextError("--intermediate-ctc-layers needs --target-alignment ctc; found position.")
     shortest = math.ceil(cfg.length_bound_a + cfg.length_bound_b)
     if cfg.length_bound_a < 0 or shortest < 2:
         raise ConvTextError(

@@ -5,7 +5,7 @@ from typing import Any
 from fairseq.models import register_model_architecture
 from fairseq.utils import safe_getattr
 
-from fairseq_convtext.models import bytenet_deconv  # noqa: F401  (registers the model that the presets are of)
+from fairseq_convtext.models import bytenet, bytenet_deconv  # noqa: F401  (register the models of the presets)
 
 
 def preset(args: Any, **values: Any) -> None:
@@ -36,3 +36,15 @@ def bytenet_deconv_wmt_en_de(args: Any) -> None:
 def densenet_deconv(args: Any) -> None:
     """DenseNet-style encoder, the same decoder."""
     preset(args, connectivity="dense")
+
+
+@register_model_architecture("bytenet", "bytenet_tiny")
+def bytenet_tiny(args: Any) -> None:
+    """As large as bytenet_deconv_tiny."""
+    preset(args, encoder_channels=256, encoder_layers=15, decoder_layers=10, dropout=0.1, spatial_dropout=0.1)
+
+
+@register_model_architecture("bytenet", "bytenet_wmt_en_de")
+def bytenet_wmt_en_de(args: Any) -> None:
+    """As large as bytenet_deconv_wmt_en_de."""
+    preset(args, encoder_channels=1024, encoder_layers=20, decoder_layers=20, dropout=0.1)

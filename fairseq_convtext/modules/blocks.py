@@ -2,17 +2,19 @@
 
 Each block maps ``(batch, positions, in_channels)`` to ``(batch, positions, out_channels)`` and leaves out the
 shortcut, so that the same block serves residual and dense stacks. ``hidden`` is the width inside the block (a gated
-linear block has none). All are normalised before their first 1x1 or full convolution (pre-norm), which keeps the
+linear block has none). With ``causal`` the convolution reads no later position, and ``history`` lets it go on where
+it stopped. All are normalised before their first 1x1 or full convolution (pre-norm), which keeps the
 shortcut path free of nonlinearities; only a depthwise convolution comes before its norm.
 """
 
-from typing import Dict, Type
+from typing import Dict, Optional, Type
 
 from torch import Tensor, nn
 from torch.nn import functional as F
 
 from fairseq_convtext.errors import ConvTextError
 from fairseq_convtext.modules.convolution import DilatedConv
+from fairseq_convtext.modules.history import History
 
 
 class ByteNetBlock(nn.Module):
@@ -24,18 +26,20 @@ class ByteNetBlock(nn.Module):
 
     hidden_ratio = 0.5
 
-    def __init__(self, in_channels: int, out_channels: int, hidden: int, kernel_size: int, dilation: int) -> None:
+    def __init__(
+        self, in_channels: int, out_channels: int, hidden: int, kernel_size: int, dilation: int, causal: bool = False
+    ) -> None:
         super().__init__()
         self.norm1 = nn.LayerNorm(in_channels)
         self.reduce = nn.Linear(in_channels, hidden)
         self.norm2 = nn.LayerNorm(hidden)
-        self.conv = DilatedConv(hidden, hidden, kernel_size, dilation)
+        self.conv = DilatedConv(hidden, hidden, kernel_size, dilation, causal=causal)
         self.norm3 = nn.LayerNorm(hidden)
         self.expand = nn.Linear(hidden, out_channels)
 
-    def forward(self, x: Tensor, mask: Tensor) -> Tensor:
+    def forward(self, x: Tensor, mask: Optional[Tensor], history: Optional[History] = None) -> Tensor:
         x = self.reduce(F.relu(self.norm1(x)))
-        x = self.conv(F.relu(self.norm2(x)), mask)
+        x = self.conv(F.relu(self.norm2(x)), mask, history)
         return self.expand(F.relu(self.norm3(x)))
 
 
@@ -44,14 +48,16 @@ class WaveNetBlock(nn.Module):
 
     hidden_ratio = 0.5
 
-    def __init__(self, in_channels: int, out_channels: int, hidden: int, kernel_size: int, dilation: int) -> None:
+    def __init__(
+        self, in_channels: int, out_channels: int, hidden: int, kernel_size: int, dilation: int, causal: bool = False
+    ) -> None:
         super().__init__()
         self.norm = nn.LayerNorm(in_channels)
-        self.conv = DilatedConv(in_channels, 2 * hidden, kernel_size, dilation)
+        self.conv = DilatedConv(in_channels, 2 * hidden, kernel_size, dilation, causal=causal)
         self.expand = nn.Linear(hidden, out_channels)
 
-    def forward(self, x: Tensor, mask: Tensor) -> Tensor:
-        signal, gate = self.conv(self.norm(x), mask).chunk(2, dim=-1)
+    def forward(self, x: Tensor, mask: Optional[Tensor], history: Optional[History] = None) -> Tensor:
+        signal, gate = self.conv(self.norm(x), mask, history).chunk(2, dim=-1)
         return self.expand(signal.tanh() * gate.sigmoid())
 
 
@@ -60,13 +66,15 @@ class GatedLinearBlock(nn.Module):
 
     hidden_ratio = 1.0
 
-    def __init__(self, in_channels: int, out_channels: int, hidden: int, kernel_size: int, dilation: int) -> None:
+    def __init__(
+        self, in_channels: int, out_channels: int, hidden: int, kernel_size: int, dilation: int, causal: bool = False
+    ) -> None:
         super().__init__()
         self.norm = nn.LayerNorm(in_channels)
-        self.conv = DilatedConv(in_channels, 2 * out_channels, kernel_size, dilation)
+        self.conv = DilatedConv(in_channels, 2 * out_channels, kernel_size, dilation, causal=causal)
 
-    def forward(self, x: Tensor, mask: Tensor) -> Tensor:
-        return F.glu(self.conv(self.norm(x), mask), dim=-1)
+    def forward(self, x: Tensor, mask: Optional[Tensor], history: Optional[History] = None) -> Tensor:
+        return F.glu(self.conv(self.norm(x), mask, history), dim=-1)
 
 
 class DepthwiseBlock(nn.Module):
@@ -77,15 +85,17 @@ class DepthwiseBlock(nn.Module):
 
     hidden_ratio = 2.0
 
-    def __init__(self, in_channels: int, out_channels: int, hidden: int, kernel_size: int, dilation: int) -> None:
+    def __init__(
+        self, in_channels: int, out_channels: int, hidden: int, kernel_size: int, dilation: int, causal: bool = False
+    ) -> None:
         super().__init__()
-        self.conv = DilatedConv(in_channels, in_channels, kernel_size, dilation, groups=in_channels)
+        self.conv = DilatedConv(in_channels, in_channels, kernel_size, dilation, groups=in_channels, causal=causal)
         self.norm = nn.LayerNorm(in_channels)
         self.expand = nn.Linear(in_channels, hidden)
         self.reduce = nn.Linear(hidden, out_channels)
 
-    def forward(self, x: Tensor, mask: Tensor) -> Tensor:
-        x = self.norm(self.conv(x, mask))
+    def forward(self, x: Tensor, mask: Optional[Tensor], history: Optional[History] = None) -> Tensor:
+        x = self.norm(self.conv(x, mask, history))
         return self.reduce(F.relu(self.expand(x)))
 
 

@@ -5,6 +5,7 @@ from typing import Tuple
 
 from torch import Tensor, nn
 
+from fairseq_convtext.modules.dropout import WordDropout
 from fairseq_convtext.modules.masking import pad_right, padding_mask
 from fairseq_convtext.modules.stack import ConvStack
 
@@ -24,13 +25,15 @@ class SourceEncoder(nn.Module):
         embed: ``(vocabulary, channels)`` embedding; its padding id says what padding is.
         stack: keeps ``(batch, positions, channels)``.
         dropout: after the embedding.
+        word_dropout: rate of blanked words.
     """
 
-    def __init__(self, embed: nn.Embedding, stack: ConvStack, dropout: float) -> None:
+    def __init__(self, embed: nn.Embedding, stack: ConvStack, dropout: float, word_dropout: float = 0.0) -> None:
         super().__init__()
         self.embed = embed
         self.scale = math.sqrt(embed.embedding_dim)
         self.dropout = nn.Dropout(dropout)
+        self.word_dropout = WordDropout(word_dropout)
         self.stack = stack
 
     def forward(self, tokens: Tensor) -> Tuple[Tensor, Tensor]:
@@ -41,6 +44,10 @@ class SourceEncoder(nn.Module):
         Returns:
             ``(batch, longest, channels)`` features, padded on the right, and ``(batch,)`` lengths.
         """
-        tokens, lengths = pad_right(tokens, self.embed.padding_idx)
-        x = self.dropout(self.scale * self.embed(tokens))
+        x, lengths = self.embedded(tokens)
         return self.stack(x, padding_mask(lengths, x.size(1))), lengths
+
+    def embedded(self, tokens: Tensor) -> Tuple[Tensor, Tensor]:
+        """What the stack reads, ``(batch, longest, channels)`` padded on the right, and ``(batch,)`` lengths."""
+        tokens, lengths = pad_right(tokens, self.embed.padding_idx)
+        return self.dropout(self.word_dropout(self.scale * self.embed(tokens))), lengths

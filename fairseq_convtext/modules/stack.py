@@ -1,6 +1,6 @@
 """Stacks of convolutional blocks, residual or dense."""
 
-from typing import Sequence
+from typing import Callable, Dict, Optional, Sequence
 
 import torch
 from torch import Tensor, nn
@@ -8,6 +8,10 @@ from torch import Tensor, nn
 from fairseq_convtext.errors import ConvTextError
 from fairseq_convtext.modules.blocks import block_class
 from fairseq_convtext.modules.dropout import SpatialDropout
+from fairseq_convtext.modules.history import History
+
+# What takes the features after the block of that number (from 1) and gives what goes on.
+Taps = Dict[int, Callable[[Tensor], Tensor]]
 
 
 def cycle_dilations(layers: int, dilations: Sequence[int]) -> Sequence[int]:
@@ -29,6 +33,8 @@ class ConvStack(nn.Module):
     dense: every block reads the concatenation of the input and all earlier outputs, and adds ``growth`` channels
     to it (arXiv 1608.06993); ``hidden`` is four times ``growth``, as in DenseNet-B, and a final 1x1 brings
     the concatenation back to ``channels``.
+    causal: the receptive field ends at the position itself; such a stack needs no mask for padding on the right, and
+    with a ``history`` it goes on where its last call with it ended.
 
     Shape: ``(batch, positions, channels)`` and mask ``(batch, positions, 1)`` to ``(batch, positions, channels)``.
     """
@@ -44,6 +50,7 @@ class ConvStack(nn.Module):
         growth: int = 64,
         dropout: float = 0.0,
         spatial_dropout: float = 0.0,
+        causal: bool = False,
     ) -> None:
         super().__init__()
         if connectivity not in ("residual", "dense"):
@@ -56,16 +63,21 @@ class ConvStack(nn.Module):
         width = channels
         for dilation in self.dilations:
             if self.dense:
-                self.blocks.append(make(width, growth, 4 * growth, kernel_size, dilation))
+                self.blocks.append(make(width, growth, 4 * growth, kernel_size, dilation, causal))
                 width += growth
             else:
-                self.blocks.append(make(width, width, int(make.hidden_ratio * width), kernel_size, dilation))
+                hidden = int(make.hidden_ratio * width)
+                self.blocks.append(make(width, width, hidden, kernel_size, dilation, causal))
         self.transition = nn.Linear(width, channels) if self.dense else nn.Identity()
         self.norm = nn.LayerNorm(channels)
         self.dropout = SpatialDropout(spatial_dropout) if spatial_dropout > 0.0 else nn.Dropout(dropout)
 
-    def forward(self, x: Tensor, mask: Tensor) -> Tensor:
-        for block in self.blocks:
-            y = self.dropout(block(x, mask))
+    def forward(
+        self, x: Tensor, mask: Optional[Tensor], taps: Optional[Taps] = None, history: Optional[History] = None
+    ) -> Tensor:
+        for number, block in enumerate(self.blocks, start=1):
+            y = self.dropout(block(x, mask, history))
             x = torch.cat([x, y], dim=-1) if self.dense else x + y
+            if taps and number in taps:
+                x = taps[number](x)
         return self.norm(self.transition(x))

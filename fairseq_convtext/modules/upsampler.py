@@ -8,6 +8,7 @@ from torch import Tensor, nn
 
 from fairseq_convtext.errors import ConvTextError
 from fairseq_convtext.modules.masking import padding_mask
+from fairseq_convtext.modules.stack import Taps
 
 
 class Upsample(nn.Module):
@@ -74,7 +75,12 @@ class Upsampler(nn.Module):
         return torch.where(padding_mask(lengths, x.size(1)), self.extension.to(x.dtype), x), extended
 
     def forward(
-        self, x: Tensor, lengths: Tensor, bound: Tensor, hints: Optional[Tuple[Tensor, Tensor]] = None
+        self,
+        x: Tensor,
+        lengths: Tensor,
+        bound: Tensor,
+        hints: Optional[Tuple[Tensor, Tensor]] = None,
+        taps: Optional[Taps] = None,
     ) -> Tensor:
         """
         Args:
@@ -83,6 +89,7 @@ class Upsampler(nn.Module):
             bound: ``(batch,)`` canvas positions L of every sentence.
             hints: for glancing training, vectors ``(batch, max(bound), channels)`` and where ``(batch,
                 max(bound))`` they take the place of the features, before the last stack.
+            taps: see stack.py; of the last stack.
 
         Returns:
             ``(batch, max(bound), channels)`` canvas; positions at and beyond a sentence's own bound mean nothing.
@@ -91,11 +98,12 @@ class Upsampler(nn.Module):
         for stage, (upsample, stack) in enumerate(zip(self.upsamples, self.stacks)):
             x = upsample(x, padding_mask(lengths, x.size(1)))
             lengths = lengths * upsample.stride
-            if stage == len(self.stacks) - 1:
+            last = stage == len(self.stacks) - 1
+            if last:
                 lengths = torch.minimum(lengths, bound)
                 x = x[:, : int(bound.max())]
                 if hints is not None:
                     vectors, where = hints
                     x = torch.where(where[:, :, None], vectors.to(x.dtype), x)
-            x = stack(x, padding_mask(lengths, x.size(1)))
+            x = stack(x, padding_mask(lengths, x.size(1)), taps if last else None)
         return x

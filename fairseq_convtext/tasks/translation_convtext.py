@@ -1,18 +1,31 @@
 """``translation_convtext``: fairseq's translation task with parallel decoding, and no sentence lost."""
 
-from dataclasses import dataclass
-from typing import Any, List
+from dataclasses import dataclass, field
+from typing import Any, List, Optional
 
 from fairseq.tasks import register_task
 from fairseq.tasks.translation import TranslationConfig, TranslationTask
 
+from fairseq_convtext.decoding.ngram import NgramModel
 from fairseq_convtext.decoding.parallel_generator import ParallelGenerator, needs_stock_generator
+from fairseq_convtext.decoding.prefix_beam import SearchOptions
 from fairseq_convtext.errors import ConvTextError
 
 
 @dataclass
 class TranslationConvtextConfig(TranslationConfig):
-    pass
+    ctc_beam: int = field(
+        default=1,
+        metadata={"help": "ctc: prefixes that the search keeps; 1 reads the best path without a search"},
+    )
+    ctc_lm: Optional[str] = field(
+        default=None,
+        metadata={"help": "ctc: n-gram language model for the search (scripts/train_ngram.py)"},
+    )
+    ctc_lm_weight: float = field(default=0.3, metadata={"help": "ctc: weight of the language model in the search"})
+    ctc_token_bonus: float = field(
+        default=0.0, metadata={"help": "ctc: added to the search's score for every token; makes translations longer"}
+    )
 
 
 @register_task("translation_convtext", dataclass=TranslationConvtextConfig)
@@ -28,7 +41,28 @@ class TranslationConvtextTask(TranslationTask):
         stock = super().build_generator(models, args, seq_gen_cls=seq_gen_cls, **kwargs)
         if needs_stock_generator(models, args, seq_gen_cls, kwargs):
             return stock
-        return ParallelGenerator(models, stock)
+        return ParallelGenerator(models, stock, self.search_options())
+
+    def search_options(self) -> Optional[SearchOptions]:
+        """What --ctc-beam and its companions ask for; None is the best path.
+
+        Raises:
+            ConvTextError: options that make no sense together, or a language model of other subwords.
+        """
+        beam, path = self.cfg.ctc_beam, self.cfg.ctc_lm
+        if beam < 1:
+            raise ConvTextError(f"--ctc-beam must be at least 1; found {beam}.")
+        if beam == 1:
+            if path:
+                raise ConvTextError("--ctc-lm needs a search: add --ctc-beam, such as --ctc-beam 20.")
+            return None
+        lm = NgramModel.load(path) if path else None
+        if lm is not None and lm.vocabulary != len(self.target_dictionary):
+            raise ConvTextError(
+                f"the n-gram model {path} has {lm.vocabulary} symbols and the target dictionary "
+                f"{len(self.target_dictionary)}: train it on text of this dictionary with scripts/train_ngram.py."
+            )
+        return SearchOptions(beam, lm=lm, lm_weight=self.cfg.ctc_lm_weight, token_bonus=self.cfg.ctc_token_bonus)
 
     def get_batch_iterator(self, dataset: Any, *args: Any, **kwargs: Any) -> Any:
         """As fairseq's, but a last batch of any size is kept.

@@ -9,6 +9,7 @@ from fairseq.logging import metrics
 from fairseq.models import DistributedFairseqModel
 
 from fairseq_convtext.criterions.convtext_ctc import ConvtextCtcCriterion, ConvtextCtcReferenceCriterion
+from fairseq_convtext.errors import ConvTextError
 from tests.small_model import make_batch, make_model, make_task
 
 SOURCES = [[4, 5, 6, 7, 8], [9], [10, 11, 4]]
@@ -134,3 +135,56 @@ def test_glancing_helps_in_training_only(task, model):
     batch = make_batch(SOURCES, TARGETS)
     assert float(glancing(model.train(), batch)[0]) != float(plain(model, batch)[0])
     assert float(glancing(model.eval(), batch)[0]) == float(plain(model, batch)[0])
+
+
+def test_consistency_trains_on_two_readings_and_costs_nothing_where_they_are_equal(task, model):
+    batch = make_batch(SOURCES, TARGETS)
+    plain = step(make_criterion(task), model.train(), batch)
+    twice = step(make_criterion(task, consistency=5.0), model.train(), batch)
+    # Without dropout both readings are the same.
+    torch.testing.assert_close(twice[0], plain[0], rtol=1e-5, atol=1e-4)
+    torch.testing.assert_close(twice[3], plain[3], rtol=1e-4, atol=1e-4)
+    assert twice[1:3] == plain[1:3]
+    losses, *_ = step(make_criterion(task, consistency=5.0), model, batch, reduce=False)
+    assert losses.shape == (3,) and losses[INFEASIBLE] == 0.0
+
+    noisy = make_model(task, target_alignment="ctc", length_bound_a=1.0, length_bound_b=3.0, dropout=0.3).train()
+    noisy.load_state_dict(model.state_dict())
+    torch.manual_seed(1)
+    small, *_ = step(make_criterion(task, consistency=0.1), noisy, batch)
+    torch.manual_seed(1)
+    large, *_ = step(make_criterion(task, consistency=5.0), noisy, batch)
+    assert large > small
+    # In evaluation there is one reading.
+    torch.testing.assert_close(step(make_criterion(task, consistency=5.0), noisy.eval(), batch)[0], plain[0])
+
+
+def test_a_negative_consistency_is_refused_with_the_flag(task):
+    with pytest.raises(ConvTextError, match="--consistency"):
+        make_criterion(task, consistency=-1.0)
+
+
+def test_inner_predictions_add_their_weighted_mean_loss_in_training_only(task):
+    torch.manual_seed(1)
+    model = make_model(task, target_alignment="ctc", intermediate_ctc_layers=[1, 2]).train()
+    batch = make_batch(SOURCES, TARGETS)
+
+    def loss(weight):
+        return float(step(make_criterion(task, intermediate_ctc_weight=weight), model, batch)[0])
+
+    alone, half, whole = loss(0.0), loss(0.5), loss(1.0)
+    assert half - alone == pytest.approx((whole - alone) / 2, rel=1e-4)
+    assert whole > alone
+    model.eval()
+    assert loss(1.0) == pytest.approx(loss(0.0))
+
+
+@pytest.mark.parametrize("layers", [[0], [3], [1, 1]])
+def test_inner_layers_that_do_not_exist_are_refused_with_the_flag(task, layers):
+    with pytest.raises(ConvTextError, match="--intermediate-ctc-layers"):
+        make_model(task, target_alignment="ctc", intermediate_ctc_layers=layers)
+
+
+def test_inner_layers_need_a_ctc_canvas(task):
+    with pytest.raises(ConvTextError, match="--intermediate-ctc-layers.*--target-alignment ctc"):
+        make_model(task, target_alignment="position", intermediate_ctc_layers=[1])

@@ -1,0 +1,118 @@
+import itertools
+import math
+
+import pytest
+import torch
+
+from fairseq_convtext.decoding.ngram import train_ngram
+from fairseq_convtext.decoding.one_pass import Symbols
+from fairseq_convtext.decoding.prefix_beam import (
+    SearchOptions,
+    best_hypothesis,
+    prefix_beam_search,
+    searched_positions,
+)
+
+EOS, START = 0, 5
+TOKENS = (1, 2, 3)
+WIDE = SearchOptions(beam=400, candidates=len(TOKENS))
+
+
+def random_canvas(seed, batch=2, positions=5, sharpness=2.0):
+    """Log-probabilities with the blank in column 0, and the candidates that a search takes, all tokens in order."""
+    torch.manual_seed(seed)
+    log_probs = (sharpness * torch.randn(batch, positions, 1 + len(TOKENS))).log_softmax(dim=2)
+    tokens = torch.tensor(TOKENS).expand(batch, positions, -1)
+    return log_probs, Symbols(tokens, log_probs[:, :, 1:], log_probs[:, :, 0])
+
+
+def sums_over_alignments(log_probs):
+    """{tokens: probability} of one canvas ``(positions, symbols)``, by trying every path."""
+    totals = {}
+    for path in itertools.product(range(log_probs.size(1)), repeat=log_probs.size(0)):
+        tokens = tuple(symbol for symbol, _ in itertools.groupby(path) if symbol)
+        probability = math.exp(sum(log_probs[t, symbol].item() for t, symbol in enumerate(path)))
+        totals[tokens] = totals.get(tokens, 0.0) + probability
+    return totals
+
+
+def beams(found, row):
+    """{tokens: score} of one sentence, impossible beams left out."""
+    return {
+        tuple(tokens[:length].tolist()): float(score)
+        for tokens, length, score in zip(found.tokens[row], found.lengths[row], found.score[row])
+        if score > -1e30
+    }
+
+
+@pytest.mark.parametrize("seed", range(6))
+def test_a_beam_wide_enough_finds_every_prefix_with_the_sum_over_its_alignments(seed):
+    log_probs, symbols = random_canvas(seed)
+    bound = torch.tensor([5, 3])
+    found = prefix_beam_search(symbols, bound, WIDE, EOS)
+    for row, length in enumerate(bound.tolist()):
+        wanted = sums_over_alignments(log_probs[row, :length])
+        scores = beams(found, row)
+        assert set(scores) == set(wanted)
+        for tokens, score in scores.items():
+            assert math.exp(score) == pytest.approx(wanted[tokens], rel=1e-4)
+        best = found.tokens[row, 0, : found.lengths[row, 0]].tolist()
+        assert tuple(best) == max((tokens for tokens in wanted if tokens), key=wanted.get)
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_language_model_and_bonus_are_added_to_the_score(seed):
+    log_probs, symbols = random_canvas(seed, batch=1)
+    texts = [[1, 2, 1], [2, 2, 3], [3, 1], [1, 2]]
+    lm = train_ngram(texts, order=3, vocabulary=6, start=START, eos=EOS)
+    options = WIDE._replace(lm=lm, lm_weight=0.7, token_bonus=0.4)
+    scores = beams(prefix_beam_search(symbols, torch.tensor([5]), options, EOS), 0)
+    for tokens, probability in sums_over_alignments(log_probs[0]).items():
+        history = [START, START, *tokens]
+        language = sum(
+            float(lm.score(torch.tensor(history[i : i + 2]), torch.tensor([token])))
+            for i, token in enumerate([*tokens, EOS])
+        )
+        wanted = math.log(probability) + 0.7 * language + 0.4 * len(tokens)
+        assert scores[tokens] == pytest.approx(wanted, abs=1e-3)
+
+
+def test_a_narrow_beam_is_never_better_than_a_wide_one_and_search_than_the_sum_of_one_path():
+    _, symbols = random_canvas(7, batch=20, positions=12, sharpness=1.0)
+    bound = torch.full((20,), 12)
+    narrow = prefix_beam_search(symbols, bound, WIDE._replace(beam=3), EOS)
+    wide = prefix_beam_search(symbols, bound, WIDE._replace(beam=100), EOS)
+    assert (narrow.score[:, 0] <= wide.score[:, 0] + 1e-4).all()
+    assert (narrow.score[:, 0] < wide.score[:, 0] - 1e-4).any()
+
+
+def test_a_sentence_does_not_depend_on_its_batch():
+    _, symbols = random_canvas(3, batch=4, positions=9)
+    bound = torch.tensor([9, 2, 6, 1])
+    together = prefix_beam_search(symbols, bound, WIDE._replace(beam=8), EOS)
+    for row, length in enumerate(bound.tolist()):
+        part = Symbols(*(table[row : row + 1, :length] for table in symbols))
+        alone = prefix_beam_search(part, bound[row : row + 1], WIDE._replace(beam=8), EOS)
+        assert beams(together, row) == pytest.approx(beams(alone, 0), abs=1e-5)
+
+
+def test_positions_with_a_certain_blank_are_left_out_and_still_separate_equal_tokens():
+    # 1, certain blank, 1, certain blank: two tokens, not one repeated.
+    log_probs = torch.full((1, 4, 4), 1e-6)
+    for position, symbol in enumerate([1, 0, 1, 0]):
+        log_probs[0, position, symbol] = 1.0
+    log_probs = log_probs.log()
+    tokens = torch.tensor(TOKENS).expand(1, 4, -1)
+    symbols = Symbols(tokens, log_probs[:, :, 1:], log_probs[:, :, 0])
+    index, counts = searched_positions(symbols.blank_log_probs, torch.tensor([4]))
+    assert index.tolist() == [[0, 2]] and counts.tolist() == [2]
+    found = prefix_beam_search(symbols, torch.tensor([4]), WIDE._replace(beam=4), EOS)
+    assert found.tokens[0, 0, :2].tolist() == [1, 1] and found.lengths[0, 0] == 2
+
+
+def test_no_hypothesis_is_empty_and_every_one_ends_in_eos():
+    log_probs = torch.tensor([0.9, 0.05, 0.03, 0.02]).log().expand(1, 3, -1)
+    symbols = Symbols(torch.tensor(TOKENS).expand(1, 3, -1), log_probs[:, :, 1:], log_probs[:, :, 0])
+    best, scores = best_hypothesis(prefix_beam_search(symbols, torch.tensor([3]), WIDE, EOS), EOS)
+    assert best.tokens.tolist() == [[1, EOS]] and best.lengths.tolist() == [2]
+    assert float(scores) < 0.0

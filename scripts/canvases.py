@@ -1,0 +1,82 @@
+"""The canvases of a validation set, read once for the scripts that try several ways to decode them."""
+
+import argparse
+import logging
+import sys
+from pathlib import Path
+from typing import Callable, List, NamedTuple, Optional
+
+import torch
+from corpus_checks import InputError
+from sacrebleu.metrics import BLEU
+from torch import Tensor
+from tqdm import tqdm
+
+logging.getLogger("fairseq").setLevel(logging.WARNING)
+ROOT = Path(__file__).resolve().parents[1]
+sys.path.insert(0, str(ROOT))
+from fairseq_convtext.decoding.one_pass import Symbols, best_symbols  # noqa: E402
+
+
+class Canvas(NamedTuple):
+    """One batch: sentence ids, what the model would write at each position, and the bounds."""
+
+    ids: List[int]
+    symbols: Symbols
+    bound: Tensor
+
+
+class Canvases(NamedTuple):
+    """All batches of a subset, with what is needed to turn ids into text."""
+
+    batches: List[Canvas]
+    blank: int
+    eos: int
+    dictionary: object
+
+    def bleu(self, read: Callable[[Canvas], List[Tensor]], references: List[str]) -> BLEU:
+        """sacreBLEU of what ``read`` makes of every batch: for each sentence its tokens, EOS left out or not."""
+        texts = {}
+        for canvas in self.batches:
+            for key, tokens in zip(canvas.ids, read(canvas)):
+                texts[key] = self.dictionary.string(tokens, "sentencepiece")
+        if len(texts) != len(references):
+            raise InputError(f"the data have {len(texts)} sentences and the reference {len(references)} lines")
+        return BLEU().corpus_score([texts[key] for key in sorted(texts)], [references])
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """What every script needs that decodes a validation set in several ways."""
+    parser.add_argument("data", type=Path, help="folder that fairseq-preprocess made, of sentencepiece text")
+    parser.add_argument("--path", type=Path, required=True, help="checkpoint")
+    parser.add_argument("--reference", type=Path, required=True, help="plain text of the subset's targets")
+    parser.add_argument("--subset", default="valid", help="never a test set (default: valid)")
+    parser.add_argument("--batch-size", type=int, default=64)
+
+
+def read_canvases(options: argparse.Namespace, candidates: Optional[int] = None) -> Canvases:
+    """The network runs once over the subset."""
+    from fairseq import checkpoint_utils, utils
+
+    utils.import_user_module(argparse.Namespace(user_dir=str(ROOT / "fairseq_convtext")))
+    models, _, task = checkpoint_utils.load_model_ensemble_and_task(
+        [str(options.path)], arg_overrides={"data": str(options.data)}
+    )
+    model = models[0].eval()
+    decoder = model.decoder
+    if not getattr(decoder, "is_ctc", False):
+        raise InputError(f"{options.path} was not trained with --target-alignment ctc, and only CTC has a blank")
+    task.load_dataset(options.subset)
+    batches = task.get_batch_iterator(
+        task.dataset(options.subset), max_sentences=options.batch_size, required_batch_size_multiple=1
+    ).next_epoch_itr(shuffle=False)
+    found = []
+    with torch.no_grad():
+        for batch in tqdm(batches, desc=options.subset, unit="batch", disable=None):
+            encoder_out = model.encoder(batch["net_input"]["src_tokens"])
+            canvas = decoder.canvas(encoder_out)
+            symbols = best_symbols(
+                canvas, decoder.project, decoder.forbidden, blank=decoder.blank, candidates=candidates
+            )
+            found.append(Canvas(batch["id"].tolist(), symbols, encoder_out["bound"]))
+    return Canvases(found, decoder.blank, decoder.eos, task.target_dictionary)

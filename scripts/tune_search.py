@@ -1,0 +1,66 @@
+#!/usr/bin/env python3
+"""Find the weights of the CTC search with a language model: BLEU on the validation set for a grid.
+
+  tune_search.py DATA --path checkpoint_best.pt --reference valid.de --lm lm.de.pt [--beam 20]
+
+The network runs once; only the search is repeated. Standard output is the flags of the best setting, as
+fairseq-generate --task translation_convtext takes them; the table goes to standard error.
+"""
+
+import argparse
+import logging
+import sys
+from pathlib import Path
+from typing import List, Optional
+
+import torch
+from canvases import Canvas, add_arguments, read_canvases
+from corpus_checks import InputError, read_lines
+from tqdm import tqdm
+
+from fairseq_convtext.decoding.ngram import NgramModel
+from fairseq_convtext.decoding.prefix_beam import SearchOptions, prefix_beam_search
+from fairseq_convtext.errors import ConvTextError
+
+
+def main(arguments: Optional[List[str]] = None) -> int:
+    """Command line; returns the exit code."""
+    layout = argparse.RawDescriptionHelpFormatter
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=layout)
+    add_arguments(parser)
+    parser.add_argument("--lm", type=Path, required=True, help="model of scripts/train_ngram.py")
+    parser.add_argument("--beam", type=int, default=20)
+    parser.add_argument("--weights", type=float, nargs="+", default=[0.0, 0.1, 0.2, 0.3, 0.4])
+    parser.add_argument("--bonuses", type=float, nargs="+", default=[0.5, 1.0, 1.5, 2.0, 2.5])
+    options = parser.parse_args(arguments)
+    logging.disable(logging.INFO)
+    try:
+        references = read_lines(options.reference)
+        lm = NgramModel.load(str(options.lm))
+        canvases = read_canvases(options, candidates=SearchOptions().candidates)
+        scores = {}
+        grid = [(weight, bonus) for weight in sorted(options.weights) for bonus in sorted(options.bonuses)]
+        for weight, bonus in tqdm(grid, desc="search", unit="setting", disable=None):
+            search = SearchOptions(options.beam, lm=lm if weight else None, lm_weight=weight, token_bonus=bonus)
+
+            def read(canvas: Canvas, search: SearchOptions = search) -> List[torch.Tensor]:
+                best = prefix_beam_search(canvas.symbols, canvas.bound, search, canvases.eos)
+                return [tokens[:length] for tokens, length in zip(best.tokens[:, 0], best.lengths[:, 0])]
+
+            result = canvases.bleu(read, references)
+            scores[weight, bonus] = round(result.score, 2)
+            tqdm.write(
+                f"weight {weight:4.2f}  bonus {bonus:4.2f}  sacreBLEU {result.score:6.2f}  "
+                f"brevity penalty {result.bp:5.3f}", file=sys.stderr,
+            )
+    except (InputError, ConvTextError, OSError) as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 1
+    # Ties go to the smaller weight and bonus.
+    weight, bonus = max(scores, key=lambda setting: (scores[setting], [-value for value in setting]))
+    print(f"--ctc-beam {options.beam} --ctc-lm {options.lm} --ctc-lm-weight {weight} --ctc-token-bonus {bonus}")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -42,8 +42,8 @@ def ctc_positions(path: Path, segment: Segment) -> Tensor:
     needed = []
     for line in iter_lines(path):
         target = torch.tensor([[numbers.setdefault(token, len(numbers)) for token in segment(line)]]).long()
-        needed.append(required_positions(target, torch.tensor([target.size(1)])))
-    return torch.cat(needed)
+        needed.append(required_positions(target, torch.tensor([target.size(1)])).item())
+    return torch.tensor(needed)
 
 
 def coverage(lengths: Tensor, needed: Tensor, a: float, b: float, limit: int) -> float:

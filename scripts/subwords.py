@@ -18,8 +18,8 @@ from corpus_checks import InputError, check_file, iter_lines
 from tqdm import tqdm
 
 
-def train(model: Path, vocabulary: int, texts: List[Path], seed: int) -> None:
-    """Byte-pair encoding over all ``texts`` together."""
+def train(model: Path, vocabulary: int, texts: List[Path], seed: int, sentences: int = 0) -> None:
+    """Byte-pair encoding over all ``texts`` together, or over a random sample of ``sentences`` of their lines."""
     if model.exists():
         print(f"{model} exists and is kept")
         return
@@ -38,6 +38,8 @@ def train(model: Path, vocabulary: int, texts: List[Path], seed: int) -> None:
                 character_coverage=1.0,
                 num_threads=os.cpu_count() or 1,
                 minloglevel=2,
+                input_sentence_size=sentences,
+                shuffle_input_sentence=sentences > 0,
             )
         except RuntimeError as error:
             raise InputError(f"--vocabulary {vocabulary} does not go with this text: {error}") from error
@@ -72,12 +74,13 @@ def main(arguments: Optional[List[str]] = None) -> int:
         if name == "train":
             command.add_argument("--vocabulary", type=int, default=4000, help="number of pieces (default: 4000)")
             command.add_argument("--seed", type=int, default=1)
+            command.add_argument("--sentences", type=int, default=0, help="lines to learn from (default: 0, all)")
         else:
             command.add_argument("--out", type=Path, required=True, help="folder for the files of the same names")
     options = parser.parse_args(arguments)
     try:
         if options.command == "train":
-            train(options.model, options.vocabulary, options.texts, options.seed)
+            train(options.model, options.vocabulary, options.texts, options.seed, options.sentences)
         else:
             encode(options.model, options.out, options.texts)
     except (InputError, OSError) as error:

@@ -19,7 +19,7 @@ convtext_step() {
 # convtext_binarise TEXT OUT VOCABULARY TEST...: plain TEXT/{train,valid,TEST...}.{en,de} to OUT/bin, by a joint
 # sentencepiece model OUT/spm.model. The first TEST is fairseq's subset test, the second test1, and so on.
 convtext_binarise() {
-    local text="$1" out="$2" vocabulary="$3" prefixes="" split files=()
+    local text="$1" out="$2" vocabulary="$3" split files=()
     shift 3
     if [[ -d "$out/bin" ]]; then
         echo "$out/bin exists and is kept" >&2
@@ -29,16 +29,28 @@ convtext_binarise() {
         "$PYTHON" "$ROOT/scripts/corpus_checks.py" "$text/$split" en de
         files+=("$text/$split.en" "$text/$split.de")
     done
-    for split in "$@"; do
-        prefixes+="${prefixes:+,}$out/pieces/$split"
-    done
     convtext_run "$PYTHON" "$ROOT/scripts/subwords.py" train --model "$out/spm.model" --vocabulary "$vocabulary" \
         "$text/train.en" "$text/train.de"
     convtext_run "$PYTHON" "$ROOT/scripts/subwords.py" encode --model "$out/spm.model" --out "$out/pieces" \
         "${files[@]}"
+    convtext_preprocess "$out" en de 1 "$@"
+}
+
+# convtext_preprocess OUT SOURCE TARGET WORKERS TEST...: OUT/pieces/{train,valid,TEST...} to OUT/bin, with one joint
+# dictionary.
+convtext_preprocess() {
+    local out="$1" source="$2" target="$3" workers="$4" prefixes="" split
+    shift 4
+    if [[ -d "$out/bin" ]]; then
+        echo "$out/bin exists and is kept" >&2
+        return
+    fi
+    for split in "$@"; do
+        prefixes+="${prefixes:+,}$out/pieces/$split"
+    done
     rm -rf "$out/bin.part"
-    convtext_run fairseq-preprocess --source-lang en --target-lang de --joined-dictionary --workers 1 \
-        --trainpref "$out/pieces/train" --validpref "$out/pieces/valid" --testpref "$prefixes" \
+    convtext_run fairseq-preprocess --source-lang "$source" --target-lang "$target" --joined-dictionary \
+        --workers "$workers" --trainpref "$out/pieces/train" --validpref "$out/pieces/valid" --testpref "$prefixes" \
         --destdir "$out/bin.part" >"$out/preprocess.log"
     mv "$out/bin.part" "$out/bin"
 }

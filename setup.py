@@ -6,6 +6,8 @@ from pathlib import Path
 from setuptools import find_packages, setup
 
 HERE = Path(__file__).resolve().parent
+# Hydra imports what it finds in hydra_plugins, a namespace package that all its plugins share.
+HYDRA_PLUGIN = "hydra_plugins.fairseq_convtext_autoload"
 
 
 def read_version() -> str:
@@ -28,7 +30,11 @@ setup(
     long_description_content_type="text/markdown",
     author="fairseq_convtext contributors",
     license="MIT",
-    packages=find_packages(include=["fairseq_convtext", "fairseq_convtext.*"]),
+    packages=[
+        *find_packages(include=["fairseq_convtext", "fairseq_convtext.*"], exclude=["fairseq_convtext.hydra_plugin"]),
+        HYDRA_PLUGIN,
+    ],
+    package_dir={HYDRA_PLUGIN: "fairseq_convtext/hydra_plugin"},
     python_requires=">=3.9",
     install_requires=[
         "torch>=2.1",

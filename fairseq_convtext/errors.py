@@ -3,6 +3,7 @@
 import logging
 import multiprocessing
 import os
+import re
 import sys
 from pathlib import Path
 from types import TracebackType
@@ -23,9 +24,25 @@ def user_error(error: Optional[BaseException]) -> Optional[ConvTextError]:
     return error
 
 
+def too_long(error: BaseException) -> Optional[ConvTextError]:
+    """What fairseq's stock tasks raise, a bare Exception, for a sentence beyond the limits; as a ConvTextError."""
+    # NumPy 2 writes np.int32(8) where NumPy 1 writes 8.
+    text = re.sub(r"np\.\w+\((\d+)\)", r"\1", str(error))
+    match = re.match(r"Size of sample #(\d+) is invalid \(=(.+)\) since max_positions=(.+), skip", text)
+    if type(error) is not Exception or not match:
+        return None
+    number, found, limits = match.groups()
+    return ConvTextError(
+        f"sentence {number} (counted from 0; by fairseq-interactive within each buffer) has the (source, target) "
+        f"lengths {found} in tokens, EOS included; the limits are {limits}, the smaller of those here and of those "
+        "that the model was trained with: shorten it, raise --max-source-positions or --max-target-positions, or "
+        "leave such sentences out with --skip-invalid-size-inputs-valid-test."
+    )
+
+
 def print_one_line(kind: Type[BaseException], error: BaseException, trace: Optional[TracebackType]) -> None:
-    """A ``sys.excepthook``: a ConvTextError that nobody caught is its sentence, without the traceback."""
-    mistake = user_error(error)
+    """A ``sys.excepthook``: a user's mistake that nobody caught is its sentence, without the traceback."""
+    mistake = user_error(error) or too_long(error)
     if mistake is None:
         sys.__excepthook__(kind, error, trace)
         return

@@ -2,6 +2,8 @@
 
 import argparse
 import re
+import sys
+from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
@@ -9,7 +11,7 @@ import torch
 from fairseq.data import Dictionary
 from fairseq.dataclass.utils import gen_parser_from_dataclass
 
-from fairseq_convtext.errors import ConvTextError, user_error
+from fairseq_convtext.errors import ConvTextError, too_long, user_error
 from fairseq_convtext.models.bytenet_deconv_config import BytenetDeconvConfig
 from fairseq_convtext.models.checks import check_task
 from tests.command_lines.commands import run
@@ -137,6 +139,31 @@ def test_a_source_beyond_the_limit_of_the_command(corpus, user_dir, untrained):
     run("generate", corpus, *flags, "--skip-invalid-size-inputs-valid-test")
 
 
+@pytest.mark.parametrize("command", ["train", "validate", "generate", "interactive"])
+def test_a_sentence_beyond_the_limit_under_the_stock_task(train, corpus, user_dir, untrained, tmp_path, command):
+    limit = ["--task", "translation", "--max-source-positions", 7]
+    stored = ["--user-dir", user_dir, "--path", untrained / "checkpoint_last.pt", *limit]
+    stored += [] if command == "interactive" else ["--batch-size", 100]
+    with pytest.raises(Exception, match="Size of sample") as info:
+        if command == "train":
+            train(tmp_path, 1, *ALIGNMENTS["ctc"], *limit)
+        else:
+            run(command, corpus, *stored, "--num-workers", 0, stdin="1 2 3 4 5 6 7\n")
+    message = str(too_long(info.value))
+    target = 0 if command == "interactive" else 8
+    assert re.match(rf"sentence \d+ .* lengths \(8, {target}\) .* EOS included; the limits are \(7, 1024\), ", message)
+    assert "--max-source-positions" in message
+    assert message.endswith("--skip-invalid-size-inputs-valid-test.") and "\n" not in message
+
+
+def test_other_errors_keep_their_traceback():
+    text = "Size of sample #1 is invalid (=(8, 8)) since max_positions=(7, 7), skip this example with --skip"
+    assert too_long(Exception(text)) is not None
+    assert too_long(RuntimeError(text)) is None
+    assert too_long(Exception(f"While reading: {text}")) is None
+    assert too_long(Exception("Size of sample #1 is odd")) is None
+
+
 def test_a_checkpoint_of_another_architecture(corpus, user_dir, tmp_path):
     run("train", corpus, "--arch", "fconv", *STOCK["fconv"].split(), *TRAINING[:-1], "--save-dir", tmp_path)
     flags = ["--user-dir", user_dir, "--path", tmp_path / "checkpoint_last.pt", "--batch-size", 100]
@@ -171,6 +198,21 @@ def test_the_real_command_line_ends_with_the_sentence_and_exit_code_1(corpus, us
     assert process.returncode == 1
 
 
+def test_the_real_command_line_names_a_sentence_beyond_the_limit_of_the_stock_task(
+    corpus, user_dir, untrained, tmp_path
+):
+    flags = ["--user-dir", user_dir, "--path", untrained / "checkpoint_last.pt", "--batch-size", 100]
+    process = start("generate", corpus, *flags, "--max-source-positions", 7, folder=tmp_path)
+    output, errors = process.communicate()
+    assert errors.splitlines()[-1].startswith("error: sentence ")
+    assert "Traceback" not in output + errors
+    assert process.returncode == 1
+
+
+INSTALLED = [path for path in sys.path if (Path(path) / "hydra_plugins" / "fairseq_convtext_autoload").is_dir()]
+
+
+@pytest.mark.skipif(bool(INSTALLED), reason="the installed project needs no --user-dir")
 def test_without_user_dir_fairseq_s_last_line_names_the_cure(corpus, untrained, tmp_path):
     process = start("generate", corpus, "--path", untrained / "checkpoint_last.pt", folder=tmp_path)
     _, errors = process.communicate()

@@ -5,7 +5,6 @@ column t + embedding of target token t - 1 -> causal dilated blocks -> output pr
 """
 
 import math
-from argparse import Namespace
 from typing import Any, Dict, Optional, Tuple
 
 import torch
@@ -17,15 +16,19 @@ from fairseq.models import (
 )
 from torch import Tensor, nn
 
-from fairseq_convtext.errors import ConvTextError
-from fairseq_convtext.models.bytenet_config import BytenetConfig, complete_bytenet_config
-from fairseq_convtext.models.bytenet_deconv import make_stack, training_autocast
+from fairseq_convtext.models.bytenet_config import BytenetConfig
 from fairseq_convtext.models.checks import check_parameters, check_task
+from fairseq_convtext.models.common import (
+    check_source_length,
+    completed,
+    make_stack,
+    output_projection,
+    training_autocast,
+)
 from fairseq_convtext.modules.encoder import SourceEncoder, embedding
 from fairseq_convtext.modules.history import History
 from fairseq_convtext.modules.length_bound import length_bound
 from fairseq_convtext.modules.masking import padding_mask
-from fairseq_convtext.modules.stack import ConvStack
 from fairseq_convtext.modules.unfolding import Unfolding
 
 
@@ -51,11 +54,7 @@ class BytenetEncoder(FairseqEncoder):
             source tokens and its length bound; ``rows`` (batch * beam,): which sentence each row of a beam search
             belongs to.
         """
-        if src_tokens.size(1) > self.max_positions():
-            raise ConvTextError(
-                f"a source has {src_tokens.size(1)} tokens (EOS included), the limit is {self.max_positions()}: "
-                "shorten it or train with a larger --max-source-positions."
-            )
+        check_source_length(src_tokens, self.max_positions())
         cfg = self.cfg
         with training_autocast(self, src_tokens, str(cfg.compute_dtype)):
             x, tokens = self.network.embedded(src_tokens)
@@ -89,22 +88,8 @@ class BytenetDecoder(FairseqIncrementalDecoder):
         self.unfolding = Unfolding(channels)
         self.join = nn.Linear(channels, channels)
         self.dropout = nn.Dropout(cfg.dropout)
-        self.stack = ConvStack(
-            cfg.decoder_layers,
-            channels,
-            cfg.kernel_size,
-            cfg.dilations,
-            block=str(cfg.encoder_block),
-            dropout=cfg.dropout,
-            spatial_dropout=cfg.spatial_dropout,
-            causal=True,
-        )
-        self.project = nn.Linear(channels, len(dictionary))
-        if tied is None:
-            nn.init.normal_(self.project.weight, std=channels**-0.5)
-        else:
-            self.project.weight = tied.weight
-        nn.init.zeros_(self.project.bias)
+        self.stack = make_stack(cfg, cfg.decoder_layers, causal=True)
+        self.project = output_projection(channels, len(dictionary), tied)
 
     def forward(
         self,
@@ -161,16 +146,8 @@ class BytenetModel(FairseqEncoderDecoderModel):
 
     @classmethod
     def build_model(cls, cfg: Any, task: Any) -> "BytenetModel":
-        cfg = complete_bytenet_config(cfg)
-        # Token t stands at position t.
-        check_task(
-            Namespace(
-                share_all_embeddings=cfg.share_all_embeddings,
-                max_target_positions=cfg.max_target_positions,
-                target_alignment="position",
-            ),
-            task,
-        )
+        cfg = completed(cfg, BytenetConfig)
+        check_task(cfg, task)
         encoder = BytenetEncoder(cfg, task.source_dictionary)
         tied = encoder.network.embed if cfg.share_all_embeddings else None
         return cls(encoder, BytenetDecoder(cfg, task.target_dictionary, tied))

@@ -4,7 +4,6 @@ tokens -> SourceEncoder -> Upsampler (to the length bound) -> canvas -> output p
 position or by CTC (``--target-alignment``).
 """
 
-import contextlib
 import functools
 import logging
 import math
@@ -26,10 +25,10 @@ from fairseq_convtext.decoding.prefix_beam import Prefixes, SearchOptions, prefi
 from fairseq_convtext.errors import ConvTextError
 from fairseq_convtext.models.bytenet_deconv_config import BytenetDeconvConfig, complete_config
 from fairseq_convtext.models.checks import check_parameters, check_task
+from fairseq_convtext.models.common import check_source_length, make_stack, output_projection, training_autocast
 from fairseq_convtext.modules.encoder import SourceEncoder, embedding
 from fairseq_convtext.modules.feedback import PredictionFeedback
 from fairseq_convtext.modules.length_bound import length_bound
-from fairseq_convtext.modules.stack import ConvStack
 from fairseq_convtext.modules.upsampler import Upsampler
 
 logger = logging.getLogger(__name__)
@@ -40,28 +39,6 @@ Glance = Callable[[Tensor, Tensor], Tuple[Tensor, Tensor]]
 # Log-probability of what a canvas does not offer but a stock generator may force: an EOS before the canvas is
 # read to its end (--max-len-b), a token after it (--min-len). Finite, or the generator would find no hypothesis.
 FORCED = -1e3
-
-
-def make_stack(cfg: BytenetDeconvConfig, layers: int, connectivity: str) -> ConvStack:
-    """The stack of blocks that the options describe."""
-    return ConvStack(
-        layers,
-        cfg.encoder_channels,
-        cfg.kernel_size,
-        cfg.dilations,
-        block=str(cfg.encoder_block),
-        connectivity=connectivity,
-        growth=cfg.growth_channels,
-        dropout=cfg.dropout,
-        spatial_dropout=cfg.spatial_dropout,
-    )
-
-
-def training_autocast(module: nn.Module, x: Tensor, dtype: str) -> Any:
-    """Autocast to ``--compute-dtype`` while training; evaluation always computes in the parameters' own type."""
-    if not module.training or dtype == "float32":
-        return contextlib.nullcontext()
-    return torch.autocast(x.device.type, dtype=getattr(torch, dtype))
 
 
 class BytenetDeconvEncoder(FairseqEncoder):
@@ -84,11 +61,7 @@ class BytenetDeconvEncoder(FairseqEncoder):
             ``features`` (batch, positions, channels), ``lengths`` (batch,), ``bound`` (batch,) canvas positions,
             ``rows`` (batch * beam,): which sentence each row of a beam search belongs to.
         """
-        if src_tokens.size(1) > self.max_positions():
-            raise ConvTextError(
-                f"a source has {src_tokens.size(1)} tokens (EOS included), the limit is {self.max_positions()}: "
-                "shorten it or train with a larger --max-source-positions."
-            )
+        check_source_length(src_tokens, self.max_positions())
         with training_autocast(self, src_tokens, str(self.cfg.compute_dtype)):
             features, lengths = self.network(src_tokens)
         cfg = self.cfg
@@ -116,18 +89,13 @@ class BytenetDeconvDecoder(FairseqIncrementalDecoder):
         self.eos, self.pad, self.blank = dictionary.eos(), dictionary.pad(), dictionary.bos()
         self.is_ctc = str(cfg.target_alignment) == "ctc"
         self.upsampler = Upsampler(
-            cfg.encoder_channels, cfg.upsample_strides, lambda: make_stack(cfg, cfg.decoder_layers, "residual")
+            cfg.encoder_channels, cfg.upsample_strides, lambda: make_stack(cfg, cfg.decoder_layers)
         )
         self.feedback = nn.ModuleDict(
             {str(number): PredictionFeedback(cfg.encoder_channels) for number in cfg.intermediate_ctc_layers}
         )
         self.dropout = nn.Dropout(cfg.dropout)
-        self.project = nn.Linear(cfg.encoder_channels, len(dictionary))
-        if tied is None:
-            nn.init.normal_(self.project.weight, std=cfg.encoder_channels**-0.5)
-        else:
-            self.project.weight = tied.weight
-        nn.init.zeros_(self.project.bias)
+        self.project = output_projection(cfg.encoder_channels, len(dictionary), tied)
 
     def canvas(
         self,

@@ -12,7 +12,7 @@ from fairseq_convtext.errors import ConvTextError
 def check_task(cfg: Any, task: Any) -> None:
     """
     Args:
-        cfg: options of a model that writes a canvas.
+        cfg: options of a translation model; one without target_alignment has token t at position t.
         task: a translation task.
 
     Raises:
@@ -26,7 +26,8 @@ def check_task(cfg: Any, task: Any) -> None:
             f"--share-all-embeddings needs one dictionary for both languages; found {len(source)} source and "
             f"{len(target)} target symbols that differ: run fairseq-preprocess with --joined-dictionary."
         )
-    if str(cfg.target_alignment) == "ctc" and target.bos() in (target.pad(), target.eos(), target.unk()):
+    is_ctc = str(getattr(cfg, "target_alignment", "position")) == "ctc"
+    if is_ctc and target.bos() in (target.pad(), target.eos(), target.unk()):
         raise ConvTextError(
             "--target-alignment ctc takes the dictionary's begin-of-sentence symbol for the blank, and in this "
             f"dictionary it is also {target[target.bos()]!r}: use a dictionary where <s> is a symbol of its own."

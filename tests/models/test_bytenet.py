@@ -206,7 +206,7 @@ def test_a_preset_has_the_size_that_it_promises(arch):
         ({"encoder_channels": 1}, "--encoder-channels must be at least 2; found 1."),
         ({"decoder_layers": 0}, "--decoder-layers must be at least 1; found 0."),
         ({"length_bound_a": -1.0}, "--length-bound-a must be at least 0; found -1.0."),
-        ({"max_target_positions": 1}, "--max-target-positions must be at least 2; found 1."),
+        ({"max_target_positions": 1}, "--max-target-positions must be at least 2 .a token and EOS.; found 1."),
         ({"word_dropout": 1.0}, "--word-dropout must be at least 0 and below 1; found 1.0."),
         ({"kernel_size": 4}, "--kernel-size must be odd"),
         ({"dilations": []}, "--dilations must name at least one"),

@@ -1,0 +1,157 @@
+#!/usr/bin/env bash
+# Sequence-level distillation: replaces the training targets of a binarised corpus by a teacher's translations of the
+# training source. A student that is trained on them has fewer ways to say the same to choose from.
+#
+# Usage: scripts/distill.sh --data BIN --path CHECKPOINT --out FOLDER [OPTION...] [-- FLAG OF fairseq-generate...]
+#   --data BIN         folder that fairseq-preprocess made, which the teacher was trained on
+#   --path CHECKPOINT  the teacher, any model of fairseq or of this project
+#   --out FOLDER       FOLDER/bin is made: the teacher's dictionaries, the source as it was, the distilled targets;
+#                      valid and test are the original references. FOLDER/bin/DISTILLED says what it is.
+#   --shards N         pieces that the work is cut into; one that is finished is never done again (default: 16)
+#   --workers N        shards that are translated at the same time, on GPUs in turn where there are any (default: 1)
+#   --beam N           (default: 5)
+#   --max-tokens N     source tokens in a batch (default: 4000)
+#   --cpu              no GPUs
+# Killed and started again, it goes on with the shards that are missing.
+set -euo pipefail
+
+if [[ $# -eq 0 || "$1" == -h || "$1" == --help ]]; then
+    sed -n '2,/^set /s/^# \{0,1\}//p' "${BASH_SOURCE[0]}"
+    exit $(($# == 0 ? 2 : 0))
+fi
+usage_error() {
+    echo "error: $*; see $0 --help." >&2
+    exit 2
+}
+data="" path="" out="" shards=16 workers=1 beam=5 max_tokens=4000 extra=()
+while [[ $# -gt 0 ]]; do
+    case "$1" in
+        --cpu) extra+=(--cpu); shift; continue ;;
+        --) shift; extra+=("$@"); break ;;
+        --data | --path | --out | --shards | --workers | --beam | --max-tokens) ;;
+        *) usage_error "unknown argument $1" ;;
+    esac
+    [[ $# -ge 2 && -n "$2" ]] || usage_error "$1 needs a value"
+    case "$1" in
+        --data) data="$2" ;;
+        --path) path="$2" ;;
+        --out) out="$2" ;;
+        *)
+            [[ "$2" =~ ^[1-9][0-9]*$ ]] || usage_error "$1 must be a number from 1 on; found $2"
+            name="${1#--}"
+            printf -v "${name//-/_}" %s "$2"
+            ;;
+    esac
+    shift 2
+done
+for option in data path out; do [[ -n "${!option}" ]] || usage_error "--$option is missing"; done
+for flag in ${extra[@]+"${extra[@]}"}; do
+    case "${flag%%=*}" in
+        --remove-bpe | --post-process | --skip-invalid-size-inputs-valid-test | --required-batch-size-multiple | \
+            --gen-subset | --nbest | --quiet | --results-path | --distributed-*)
+            usage_error "${flag%%=*} after -- would lose sentences or their subwords" ;;
+        --beam | --max-tokens) usage_error "${flag%%=*} goes before --" ;;
+    esac
+done
+[[ -f "$path" ]] || { echo "error: no checkpoint $path." >&2; exit 1; }
+pair=""
+for file in "$data"/train.*-*.*.idx; do
+    [[ -e "$file" ]] || { echo "error: $data has no train.*.idx: expected what fairseq-preprocess made." >&2; exit 1; }
+    pair="${file##*/train.}"
+    pair="${pair%%.*}"
+done
+[[ ! -e "$data/DISTILLED" ]] || { echo "error: $data is distilled already, see $data/DISTILLED." >&2; exit 1; }
+source_lang="${pair%-*}" target_lang="${pair#*-}"
+data="$(cd "$data" && pwd)" path="$(cd "$(dirname "$path")" && pwd)/${path##*/}"
+mkdir -p "$out"
+out="$(cd "$out" && pwd)"
+
+source "$(dirname "${BASH_SOURCE[0]}")/lib/env.sh"
+source "$ROOT/scripts/lib/recipe.sh"
+
+# The workers hold the lock too: it tells of those that outlived a script that was killed.
+exec 8>"$out/lock"
+! command -v flock >/dev/null || flock -n 8 ||
+    convtext_fail "another distill.sh, or a worker of one that was killed, is at work in $out: stop it first."
+teacher="$(cksum <"$path")"
+convtext_settings "$out" "data=$data teacher=$path cksum=${teacher// /-} shards=$shards beam=$beam" \
+    "max_tokens=$max_tokens ${extra[*]-}"
+
+gpus=0
+[[ " ${extra[*]-} " == *" --cpu "* ]] || gpus="$("$PYTHON" -c 'import torch; print(torch.cuda.device_count())')"
+
+# translate SHARD: the shard's hypotheses as lines `id TAB subwords`, to shards/SHARD.
+translate() {
+    local shard="$1" file="$out/shards/$1" log="$out/shards/$1.log" device=()
+    [[ ! -e "$file" ]] || return 0
+    ((gpus == 0)) || device=(env "CUDA_VISIBLE_DEVICES=$((shard % gpus))")
+    # fairseq-generate passes over its own --num-shards; it cuts by what is the number of processes elsewhere.
+    # Without subwords removed, for the student has the same ones; no sentence may be too long or left over.
+    ${device[@]+"${device[@]}"} fairseq-generate "$data" --user-dir "$ROOT/fairseq_convtext" --path "$path" \
+        --source-lang "$source_lang" --target-lang "$target_lang" --gen-subset train --beam "$beam" --nbest 1 \
+        --distributed-world-size "$shards" --distributed-rank "$shard" --max-len-a 1.5 --max-len-b 10 \
+        --max-tokens "$max_tokens" --required-batch-size-multiple 1 --num-workers 0 --log-format none \
+        ${extra[@]+"${extra[@]}"} 2>"$log" | awk -F '\t' '/^H-/ { print substr($1, 3) "\t" $3 }' >"$file.part" || {
+        tail -n 3 "$log" >&2
+        convtext_fail "shard $shard failed, see $log; the same command goes on with what is missing."
+    }
+    mv "$file.part" "$file"
+    echo "shard $shard of $shards: $(wc -l <"$file") sentences" >&2
+}
+
+if [[ -d "$out/bin" ]]; then
+    echo "$out/bin exists and is kept" >&2
+    exit
+fi
+convtext_step "Translating the training source ($shards shards, $workers at a time)"
+mkdir -p "$out/shards"
+failed=""
+for ((shard = 0; shard < shards; shard++)); do
+    # Once one has failed no more are started.
+    while (($(jobs -rp | wc -l) >= workers)); do wait -n || failed=yes; done
+    [[ -z "$failed" ]] || break
+    translate "$shard" &
+done
+wait
+for ((shard = 0; shard < shards; shard++)); do [[ -e "$out/shards/$shard" ]] || exit 1; done
+
+convtext_step "Making $out/bin"
+export LC_ALL=C
+sort -n -k 1,1 "$out"/shards/*[0-9] >"$out/joined.part"
+expected="$("$PYTHON" - "$data/train.$pair.$target_lang" <<'PYTHON'
+import sys
+
+from fairseq.data import indexed_dataset
+
+impl = indexed_dataset.infer_dataset_impl(sys.argv[1])
+print(len(indexed_dataset.make_dataset(sys.argv[1], impl)))
+PYTHON
+)"
+# Every id from 0 on, once.
+awk -F '\t' -v expected="$expected" '$1 != NR - 1 { exit 1 } END { if (NR != expected) exit 1 }' "$out/joined.part" ||
+    convtext_fail "the shards have $(wc -l <"$out/joined.part") sentences, of which" \
+        "$(cut -f 1 "$out/joined.part" | uniq | wc -l) are different, and $data/train has $expected:" \
+        "remove $out/shards and start again."
+cut -f 2 "$out/joined.part" >"$out/train.part"
+mv "$out/train.part" "$out/train.$target_lang"
+rm -rf "$out/bin.part" "$out/joined.part"
+convtext_run fairseq-preprocess --only-source --source-lang "$target_lang" --target-lang "$source_lang" \
+    --trainpref "$out/train" --srcdict "$data/dict.$target_lang.txt" --workers "$workers" --destdir "$out/bin.part" \
+    >"$out/preprocess.log" 2>&1
+for suffix in bin idx; do
+    made=("$out/bin.part"/train*."$suffix")
+    mv "${made[0]}" "$out/bin.part/train.$pair.$target_lang.$suffix"
+done
+for file in "$data"/dict.*.txt "$data"/{train,valid,test}*".$pair".*.{bin,idx}; do
+    # A link where possible: none of these files is ever changed.
+    [[ ! -e "$file" || -e "$out/bin.part/${file##*/}" ]] || ln "$file" "$out/bin.part/" 2>/dev/null ||
+        cp "$file" "$out/bin.part/"
+done
+cat >"$out/bin.part/DISTILLED" <<EOF
+The $target_lang side of train is no human translation: a teacher translated it from the $source_lang side,
+$expected sentences, beam $beam. Valid and test are the original references.
+data: $data
+teacher: $path (cksum $teacher)
+EOF
+mv "$out/bin.part" "$out/bin"
+echo "$out/bin: $expected distilled training sentences" >&2

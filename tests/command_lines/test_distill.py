@@ -1,0 +1,128 @@
+"""scripts/distill.sh: every training sentence gets the teacher's translation, in its place, whatever was killed."""
+
+import os
+import re
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+from fairseq.data import Dictionary, indexed_dataset
+
+from tests.command_lines.commands import lines, run
+from tests.command_lines.conftest import ALIGNMENTS, SENTENCES
+
+SCRIPT = Path(__file__).resolve().parent.parent.parent / "scripts" / "distill.sh"
+
+
+def start(*arguments):
+    """The script in a process group of its own."""
+    return subprocess.Popen(
+        [SCRIPT, *map(str, arguments)],
+        env={**os.environ, "CONVTEXT_PYTHON": sys.executable, "OMP_NUM_THREADS": "1"},
+        stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, start_new_session=True,
+    )  # fmt: skip
+
+
+def finish(process):
+    """The exit code and what the script wrote to standard error."""
+    _, errors = process.communicate(timeout=120)
+    return process.returncode, errors
+
+
+@pytest.fixture(scope="module")
+def teacher(train, tmp_path_factory):
+    """A checkpoint that has learnt enough to say different things of different sentences."""
+    folder = tmp_path_factory.mktemp("teacher")
+    train(folder, 40, *ALIGNMENTS["position"])
+    return folder / "checkpoint_last.pt"
+
+
+@pytest.fixture(scope="module")
+def command(corpus, teacher, tmp_path_factory):
+    """The script's arguments, and the folder that it writes to."""
+    out = tmp_path_factory.mktemp("distilled")
+    arguments = ["--data", corpus, "--path", teacher, "--out", out, "--shards", 3, "--beam", 2, "--max-tokens", 700]
+    return [*arguments, "--cpu"], out
+
+
+@pytest.fixture(scope="module")
+def distilled(command):
+    """The folder after a run that was killed when a shard was done, and a second run; the age of that shard."""
+    arguments, out = command
+    process, first = start(*arguments), out / "shards" / "0"
+    try:
+        end = time.monotonic() + 60
+        while not first.exists():
+            assert process.poll() is None and time.monotonic() < end
+            time.sleep(0.05)
+    finally:
+        os.killpg(process.pid, signal.SIGKILL)
+        process.communicate()
+    assert not (out / "bin").exists() and not (out / "shards" / "2").exists()
+    before = first.stat().st_mtime_ns
+    code, errors = finish(start(*arguments, "--workers", 2))
+    assert code == 0, errors[-2000:]
+    assert first.stat().st_mtime_ns == before  # not done again
+    return out
+
+
+def test_every_training_target_is_the_teachers_translation_in_the_order_of_the_sources(
+    distilled, corpus, teacher, user_dir
+):
+    whole = run(
+        "generate", corpus, "--user-dir", user_dir, "--path", teacher, "--gen-subset", "train", "--beam", 2,
+        "--max-tokens", 700, "--required-batch-size-multiple", 1, "--num-workers", 0, "--max-len-a", 1.5,
+        "--max-len-b", 10,
+    )  # fmt: skip
+    expected = {key: found[0].split("\t")[1] for key, found in lines(whole, "H").items()}
+    assert sorted(expected) == list(range(SENTENCES["train"]))
+    assert len(set(expected.values())) > 100
+    text = [expected[key] for key in range(SENTENCES["train"])]
+    assert (distilled / "train.l").read_text().splitlines() == text
+    dictionary = Dictionary.load(str(distilled / "bin" / "dict.l.txt"))
+    targets = indexed_dataset.make_dataset(str(distilled / "bin" / "train.d-l.l"), "mmap")
+    assert [dictionary.string(target) for target in targets] == text
+
+
+def test_all_else_is_as_it_was(distilled, corpus):
+    changed = {"train.d-l.l.bin", "train.d-l.l.idx"}
+    for file in corpus.iterdir():
+        if file.suffix in (".bin", ".idx", ".txt"):
+            same = file.read_bytes() == (distilled / "bin" / file.name).read_bytes()
+            assert same == (file.name not in changed), file.name
+    assert not (corpus / "DISTILLED").exists()
+
+
+def test_the_folder_says_what_it_is_and_is_not_distilled_again(distilled, teacher, tmp_path):
+    note = (distilled / "bin" / "DISTILLED").read_text()
+    assert str(teacher) in note and f"{SENTENCES['train']} sentences, beam 2" in note
+    code, errors = finish(start("--data", distilled / "bin", "--path", teacher, "--out", tmp_path / "again"))
+    assert code == 1 and re.search("^error: .* is distilled already, see .*/DISTILLED.$", errors, re.MULTILINE)
+
+
+def test_a_lost_sentence_is_an_error(distilled, command):
+    shard = distilled / "shards" / "1"
+    whole = shard.read_text()
+    shard.write_text("".join(whole.splitlines(keepends=True)[1:]))
+    (distilled / "bin").rename(distilled / "away")
+    code, errors = finish(start(*command[0]))
+    (distilled / "away").rename(distilled / "bin")
+    shard.write_text(whole)
+    assert code == 1
+    assert "error: the shards have 2999 sentences, of which 2999 are different, and" in errors
+
+
+@pytest.mark.parametrize(
+    "arguments, message",
+    [
+        (["--path", "x", "--out", "y"], "--data is missing"),
+        (["--shards", "0"], "--shards must be a number from 1 on; found 0"),
+        (["--data", "a", "--path", "x", "--out", "y", "--", "--remove-bpe"], "--remove-bpe after -- would lose"),
+    ],
+)
+def test_wrong_arguments_are_named(arguments, message):
+    code, errors = finish(start(*arguments))
+    assert code == 2 and message in errors

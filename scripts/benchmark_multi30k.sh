@@ -1,20 +1,30 @@
 #!/usr/bin/env bash
-# Trains and scores systems on Multi30k English-German, all from the same raw text and subwords.
+# Trains and scores systems on Multi30k English-German, all from the same raw text and subwords, in one table.
 #
-# Usage: scripts/benchmark_multi30k.sh DATA [--out FOLDER] [--rows ROW,ROW,...] [--updates N] [--seed N]
-#   DATA           folder with train, val, test_2016_flickr and test_2017_flickr, each .en and .de, raw text
-#   --out FOLDER   where everything is written (default: data-bin/multi30k)
-#   --rows ROWS    which systems (default: bytenet,depthwise,bytenet-glancing)
-#   --updates N    updates of about 2,048 tokens (default: 3600)
-# Killed and started again, it goes on where it was. The best checkpoint and the blank penalty are chosen by BLEU on
-# val; the tests are translated once.
+# Usage: scripts/benchmark_multi30k.sh DATA [--out FOLDER] [--rows ROW,ROW,...] [--updates N] [--seed N] [--distilled BIN]
+#   DATA            folder with train, val, test_2016_flickr and test_2017_flickr, each .en and .de, raw text
+#   --out FOLDER    where everything is written (default: data-bin/multi30k)
+#   --rows ROWS     which systems, or none to print the table only (default: all but depthwise)
+#                     transformer  Transformer-Tiny, 8,000 updates of 4,096 tokens, last 10 checkpoints averaged
+#                     fconv, lstm  fairseq's own, of similar size
+#                     position     bytenet_deconv_tiny with --target-alignment position
+#                     ctc          with CTC; each of the next is ctc with one step more
+#                     depthwise, glancing, feedback, word-dropout, consistency
+#                     best         the steps that pay together
+#   --updates N     updates of the rows of this project, of about 2,048 tokens (default: 3600)
+#   --seed N        (default: 1)
+#   --distilled BIN train on the targets of scripts/distill.sh instead of the original ones; rows of their own
+# Every system of this project is decoded in several ways: greedily, from the average of its five best checkpoints,
+# and by CTC search without and with an n-gram model. Killed and started again, it goes on where it was. Checkpoints,
+# blank penalty and search weights are chosen by BLEU on val; the tests are translated with that choice only.
 set -euo pipefail
 
 if [[ $# -eq 0 || "$1" == -h || "$1" == --help ]]; then
     sed -n '2,/^set /s/^# \{0,1\}//p' "${BASH_SOURCE[0]}"
     exit $(($# == 0 ? 2 : 0))
 fi
-data="$1" out="" rows=bytenet,depthwise,bytenet-glancing updates=3600 seed=1
+data="$1" out="" rows=transformer,fconv,lstm,position,ctc,glancing,feedback,word-dropout,consistency,best
+updates=3600 seed=1 distilled=""
 shift
 while [[ $# -gt 0 ]]; do
     [[ $# -ge 2 ]] || { echo "error: $1 needs a value." >&2; exit 2; }
@@ -23,6 +33,7 @@ while [[ $# -gt 0 ]]; do
         --rows) rows="$2" ;;
         --updates) updates="$2" ;;
         --seed) seed="$2" ;;
+        --distilled) distilled="$2" ;;
         *)
             echo "error: unknown argument $1; see $0 --help." >&2
             exit 2
@@ -33,23 +44,89 @@ done
 [[ -d "$data" ]] || { echo "error: no folder $data: expected the one that holds train.en and train.de." >&2; exit 1; }
 data="$(cd "$data" && pwd)"
 [[ -z "$out" ]] || out="$(mkdir -p "$out" && cd "$out" && pwd)"
+if [[ -n "$distilled" ]]; then
+    [[ -f "$distilled/DISTILLED" ]] || { echo "error: $distilled was not made by scripts/distill.sh." >&2; exit 1; }
+    distilled="$(cd "$distilled" && pwd)"
+fi
 
 source "$(dirname "${BASH_SOURCE[0]}")/lib/env.sh"
 source "$ROOT/scripts/lib/recipe.sh"
 out="${out:-$ROOT/data-bin/multi30k}"
 tests=(test_2016_flickr test_2017_flickr)
 
-# flags_of ROW: what the row adds to the common flags.
+# flags_of ROW: what the row adds to the common flags of its kind.
 flags_of() {
     case "$1" in
-        bytenet) ;;
+        transformer) echo --arch transformer --encoder-layers 4 --decoder-layers 4 --encoder-embed-dim 128 \
+            --decoder-embed-dim 128 --encoder-ffn-embed-dim 256 --decoder-ffn-embed-dim 256 \
+            --encoder-attention-heads 4 --decoder-attention-heads 4 --share-all-embeddings \
+            --lr 5e-3 --warmup-updates 2000 ;;
+        fconv) echo --arch fconv --encoder-embed-dim 128 --decoder-embed-dim 128 --decoder-out-embed-dim 128 \
+            --encoder-layers "[(128,3)]*6" --decoder-layers "[(128,3)]*6" --lr 2e-3 --warmup-updates 1000 --clip-norm 0.1 ;;
+        lstm) echo --arch lstm --encoder-embed-dim 128 --decoder-embed-dim 128 --encoder-hidden-size 256 \
+            --decoder-hidden-size 256 --decoder-out-embed-dim 128 --encoder-bidirectional \
+            --lr 2e-3 --warmup-updates 1000 --clip-norm 1 ;;
+        position | ctc) ;;
         depthwise) echo --encoder-block depthwise --encoder-layers 8 --decoder-layers 4 --kernel-size 5 ;;
-        bytenet-glancing) echo --glancing-ratio "0.5:0.3@$updates" ;;
-        *) convtext_fail "--rows knows bytenet, depthwise and bytenet-glancing; found $1." ;;
+        glancing) echo --glancing-ratio "0.5:0.3@$updates" ;;
+        feedback) echo --intermediate-ctc-layers 4,7 ;;
+        word-dropout) echo --word-dropout 0.1 ;;
+        # Every sentence is there twice: half the sentences, the same time.
+        consistency) echo --consistency 0.2 --max-tokens 1024 ;;
+        best) echo --consistency 0.2 --max-tokens 1024 --word-dropout 0.1 ;;
+        *) convtext_fail "--rows has an unknown row $1; see $0 --help." ;;
     esac
 }
-IFS=, read -r -a chosen <<<"$rows"
-for row in "${chosen[@]}"; do flags_of "$row" >/dev/null; done
+kind_of() {
+    case "$1" in
+        transformer | fconv | lstm) echo stock ;;
+        position) echo position ;;
+        *) echo ctc ;;
+    esac
+}
+chosen=()
+[[ "$rows" == none ]] || IFS=, read -r -a chosen <<<"$rows"
+for row in ${chosen[@]+"${chosen[@]}"}; do flags_of "$row" >/dev/null; done
+
+# translate_all BIN CHECKPOINT FOLDER: val and the tests with the flags in FOLDER/flags.
+translate_all() {
+    local bin="$1" checkpoint="$2" folder="$3" number
+    convtext_translate "$bin" "$checkpoint" valid "$folder/valid.gen" "$folder/flags"
+    # fairseq's names: test, test1, test2, ...
+    for number in "${!tests[@]}"; do
+        convtext_translate "$bin" "$checkpoint" "test${number#0}" "$folder/${tests[number]}.gen" "$folder/flags"
+    done
+}
+
+# train_stock FOLDER BIN FLAG...: the published recipe of Transformer-Tiny on Multi30k; what differs is in the flags.
+train_stock() {
+    local folder="$1" bin="$2" progress=tqdm
+    shift 2
+    [[ ! -f "$folder/checkpoints/finished" ]] || { echo "$folder/checkpoints is finished and is kept" >&2; return; }
+    convtext_mend_checkpoints "$folder/checkpoints"
+    [[ -t 2 ]] || progress=simple
+    convtext_run "$PYTHON" "$ROOT/scripts/lib/bfloat16_train.py" "$bin" --task translation --dropout 0.3 \
+        --criterion label_smoothed_cross_entropy --label-smoothing 0.1 --optimizer adam --adam-betas '(0.9, 0.98)' \
+        --lr-scheduler inverse_sqrt --max-tokens 4096 --max-update 8000 --num-workers 0 \
+        --save-dir "$folder/checkpoints" --save-interval-updates 150 --keep-interval-updates 10 --no-epoch-checkpoints \
+        --validate-interval 1000000 --log-format "$progress" --log-interval 25 --log-file "$folder/train.log" "$@"
+    : >"$folder/checkpoints/finished"
+}
+
+# average FOLDER FLAG...: FOLDER/average.pt of the checkpoints that the flags choose.
+average() {
+    local folder="$1"
+    shift
+    convtext_newer "$folder/average.pt" "$folder/checkpoints/finished" ||
+        convtext_run "$PYTHON" "$ROOT/scripts/average_checkpoints.py" "$folder/checkpoints" "$@" \
+            --output "$folder/average.pt"
+}
+
+# flags_file FOLDER FLAG...: FOLDER/flags, unless it is there.
+flags_file() {
+    mkdir -p "$1"
+    [[ -e "$1/flags" ]] || { printf '%s\n' "${@:2}" >"$1/flags.part" && mv "$1/flags.part" "$1/flags"; }
+}
 
 convtext_step "Corpus"
 mkdir -p "$out/text"
@@ -60,31 +137,44 @@ for language in en de; do
     ln -sf "$data/val.$language" "$out/text/valid.$language"
 done
 convtext_binarise "$out/text" "$out" 4000 "${tests[@]}"
+convtext_language_model "$out"
+bin="${distilled:-$out/bin}" valid="$out/text/valid.de"
 
-for row in "${chosen[@]}"; do
-    folder="$out/$row-$updates-seed$seed"
-    convtext_settings "$folder" "$(flags_of "$row") updates=$updates seed=$seed"
-    convtext_step "Training $row ($updates updates)"
+for row in ${chosen[@]+"${chosen[@]}"}; do
+    kind="$(kind_of "$row")" count="$updates"
+    [[ "$kind" != stock ]] || count=8000
+    folder="$out/$row-$count-seed$seed${distilled:+-distilled}"
+    convtext_settings "$folder" "$(flags_of "$row") updates=$count seed=$seed"
     read -r -a flags <<<"$(flags_of "$row")"
-    convtext_train "$out/bin" "$folder" "$updates" --arch bytenet_deconv_tiny --spatial-dropout 0.2 \
+    convtext_step "Training $row ($count updates)"
+    if [[ "$kind" == stock ]]; then
+        train_stock "$folder" "$bin" --seed "$seed" "${flags[@]}"
+        average "$folder" --last 10
+        flags_file "$folder/greedy" --task=translation --beam=1 --required-batch-size-multiple=1
+        flags_file "$folder/beam-5" --task=translation --beam=5 --required-batch-size-multiple=1
+        translate_all "$out/bin" "$folder/average.pt" "$folder/greedy"
+        translate_all "$out/bin" "$folder/average.pt" "$folder/beam-5"
+        continue
+    fi
+    [[ "$kind" == ctc ]] || flags+=(--target-alignment position --criterion label_smoothed_cross_entropy --label-smoothing 0.1)
+    KEEP_CHECKPOINTS=10 convtext_train "$bin" "$folder" "$updates" --arch bytenet_deconv_tiny --spatial-dropout 0.2 \
         --max-tokens 2048 --warmup-updates 400 --save-interval-updates 300 --seed "$seed" ${flags[@]+"${flags[@]}"}
+    average "$folder" --best 5
     convtext_step "Translating with $row"
-    convtext_tune "$folder" "$out/text/valid.de" "$out/bin"
-    subsets=(valid test test1)
-    for test in valid "${tests[@]}"; do
-        convtext_translate "$folder" "$out/bin" "${subsets[0]}" "$test"
-        subsets=("${subsets[@]:1}")
-    done
+    best="$folder/checkpoints/checkpoint_best.pt"
+    if [[ "$kind" == position ]]; then
+        flags_file "$folder/greedy"
+        translate_all "$out/bin" "$best" "$folder/greedy"
+        continue
+    fi
+    convtext_tune_penalty "$out/bin" "$best" "$valid" "$folder/greedy/flags"
+    translate_all "$out/bin" "$best" "$folder/greedy"
+    convtext_tune_penalty "$out/bin" "$folder/average.pt" "$valid" "$folder/averaged-greedy/flags"
+    translate_all "$out/bin" "$folder/average.pt" "$folder/averaged-greedy"
+    convtext_tune_search "$out/bin" "$folder/average.pt" "$valid" "$folder/averaged-search/flags" "$out/lm.de.pt" --weights 0
+    translate_all "$out/bin" "$folder/average.pt" "$folder/averaged-search"
+    convtext_tune_search "$out/bin" "$folder/average.pt" "$valid" "$folder/averaged-search-lm/flags" "$out/lm.de.pt"
+    translate_all "$out/bin" "$folder/average.pt" "$folder/averaged-search-lm"
 done
 
-for row in "${chosen[@]}"; do
-    folder="$out/$row-$updates-seed$seed"
-    printf '\n%s: %s parameters, %s updates, %s minutes of training, blank penalty %s\n' "$row" \
-        "$(sed -n 's/.*num. shared model params: \([0-9,]*\).*/\1/p' "$folder/train.log" | tail -n 1)" "$updates" \
-        "$(convtext_training_minutes "$folder")" "$(<"$folder/blank-penalty")"
-    specifications=()
-    for test in valid "${tests[@]}"; do
-        specifications+=("$test=$folder/$test.gen:$out/text/$test.de")
-    done
-    "$PYTHON" "$ROOT/scripts/translation_report.py" "${specifications[@]}" --examples 0
-done
+"$PYTHON" "$ROOT/scripts/benchmark_table.py" "$out"

@@ -39,11 +39,11 @@ SECONDS=0
 if [[ "$quick" == yes ]]; then
     out="${out:-$ROOT/data-bin/demo-quick}"
     vocabulary=2000 updates=200 warmup=60 interval=50 limit=(--limit-train 6000)
-    model=(--encoder-layers 5 --decoder-layers 5)
+    model=(--encoder-layers 5 --decoder-layers 5) search=(--beam 5 --weights 0.3 --bonuses 1 2)
 else
     out="${out:-$ROOT/data-bin/demo-run}"
     vocabulary=4000 updates=3400 warmup=400 interval=425 limit=()
-    model=()
+    model=() search=(--beam 10 --weights 0.2 0.3 --bonuses 0.5 1 1.5 2 2.5)
 fi
 convtext_settings "$out" "vocabulary=$vocabulary updates=$updates tokens=1536" "${limit[@]-}" "${model[@]-}"
 
@@ -60,9 +60,11 @@ convtext_train "$out/bin" "$out" "$updates" --arch bytenet_deconv_tiny ${model[@
     --max-tokens 1536 --warmup-updates "$warmup" --save-interval-updates "$interval" --seed 1
 
 convtext_step "Translation"
-convtext_tune "$out" "$out/text/valid.de" "$out/bin"
-convtext_translate "$out" "$out/bin" test lohelp
-convtext_translate "$out" "$out/bin" test1 ding
+best="$out/checkpoints/checkpoint_best.pt"
+convtext_language_model "$out"
+convtext_tune_search "$out/bin" "$best" "$out/text/valid.de" "$out/search.flags" "$out/lm.de.pt" "${search[@]}"
+convtext_translate "$out/bin" "$best" test "$out/lohelp.gen" "$out/search.flags"
+convtext_translate "$out/bin" "$best" test1 "$out/ding.gen" "$out/search.flags"
 
 convtext_step "Scores"
 "$PYTHON" "$ROOT/scripts/translation_report.py" "LibreOffice Help=$out/lohelp.gen:$out/text/lohelp.test.de" \

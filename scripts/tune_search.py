@@ -3,7 +3,7 @@
 
   tune_search.py DATA --path checkpoint_best.pt --reference valid.de --lm lm.de.pt [--beam 20]
 
-The network runs once; only the search is repeated. Standard output is the flags of the best setting, as
+The network runs once; only the search is repeated. Standard output is the flags of the best setting, one a line, as
 fairseq-generate --task translation_convtext takes them; the table goes to standard error.
 """
 
@@ -58,7 +58,10 @@ def main(arguments: Optional[List[str]] = None) -> int:
         return 1
     # Ties go to the smaller weight and bonus.
     weight, bonus = max(scores, key=lambda setting: (scores[setting], [-value for value in setting]))
-    print(f"--ctc-beam {options.beam} --ctc-lm {options.lm} --ctc-lm-weight {weight} --ctc-token-bonus {bonus}")
+    flags = [f"--ctc-beam={options.beam}", f"--ctc-token-bonus={bonus}"]
+    if weight:
+        flags += [f"--ctc-lm={options.lm}", f"--ctc-lm-weight={weight}"]
+    print("\n".join(flags))
     return 0
 
 

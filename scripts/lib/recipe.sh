@@ -81,7 +81,8 @@ convtext_mend_checkpoints() {
 }
 
 # convtext_train BIN OUT UPDATES FLAG...: CTC training of a small model to OUT/checkpoints, the best checkpoint by
-# BLEU on the validation set. The learning rate reaches zero at UPDATES, so that no averaging is needed.
+# BLEU on the validation set, the last KEEP_CHECKPOINTS of them for averaging (default: 1). The learning rate reaches
+# zero at UPDATES.
 convtext_train() {
     local bin="$1" out="$2" updates="$3" progress=tqdm
     shift 3
@@ -100,7 +101,7 @@ convtext_train() {
         --num-workers 0 \
         --eval-bleu --eval-bleu-args '{"beam": 1}' --eval-bleu-detok space --eval-bleu-remove-bpe sentencepiece \
         --best-checkpoint-metric bleu --maximize-best-checkpoint-metric \
-        --save-dir "$out/checkpoints" --keep-interval-updates 1 --no-epoch-checkpoints \
+        --save-dir "$out/checkpoints" --keep-interval-updates "${KEEP_CHECKPOINTS:-1}" --no-epoch-checkpoints \
         --validate-interval 1000000 --log-format "$progress" --log-interval 25 --log-file "$out/train.log" "$@"
     : >"$out/checkpoints/finished"
 }
@@ -117,27 +118,54 @@ print(round(state["extra_state"]["previous_training_time"] / 60, 1))
 PYTHON
 }
 
-# convtext_tune OUT REFERENCE BIN: the blank penalty that is best on the validation set, to OUT/blank-penalty.
-convtext_tune() {
-    if [[ -s "$1/blank-penalty" && "$1/blank-penalty" -nt "$1/checkpoints/checkpoint_best.pt" ]]; then
-        return
-    fi
-    convtext_run "$PYTHON" "$ROOT/scripts/tune_blank_penalty.py" "$3" --path "$1/checkpoints/checkpoint_best.pt" \
-        --reference "$2" >"$1/blank-penalty.part"
-    mv "$1/blank-penalty.part" "$1/blank-penalty"
+# convtext_newer RESULT SOURCE...: whether RESULT is there, complete, and younger than what it is made from.
+convtext_newer() {
+    local result="$1" source
+    shift
+    [[ -s "$result" ]] || return 1
+    for source in "$@"; do
+        [[ "$result" -nt "$source" ]] || return 1
+    done
+    echo "$result exists and is kept" >&2
 }
 
-# convtext_translate OUT BIN SUBSET NAME: OUT/NAME.gen, all sentences of the subset, in one pass each.
+# convtext_language_model OUT: the n-gram model OUT/lm.de.pt of the training targets.
+convtext_language_model() {
+    convtext_newer "$1/lm.de.pt" "$1/bin/dict.de.txt" ||
+        convtext_run "$PYTHON" "$ROOT/scripts/train_ngram.py" --dictionary "$1/bin/dict.de.txt" \
+            --out "$1/lm.de.pt" --perplexity "$1/pieces/valid.de" "$1/pieces/train.de"
+}
+
+# convtext_tune_penalty BIN CHECKPOINT REFERENCE FLAGS: the blank penalty that is best on the validation set, as flags
+# of fairseq-generate, one a line, to the file FLAGS.
+convtext_tune_penalty() {
+    convtext_newer "$4" "$2" && return
+    mkdir -p "${4%/*}"
+    convtext_run "$PYTHON" "$ROOT/scripts/tune_blank_penalty.py" "$1" --path "$2" --reference "$3" >"$4.part"
+    printf -- "--model-overrides={'blank_penalty': %s}\n" "$(<"$4.part")" >"$4.flags"
+    rm "$4.part"
+    mv "$4.flags" "$4"
+}
+
+# convtext_tune_search BIN CHECKPOINT REFERENCE FLAGS LM FLAG...: the same for the search with the language model LM.
+convtext_tune_search() {
+    local flags="$4" lm="$5"
+    convtext_newer "$flags" "$2" "$lm" && return
+    mkdir -p "${flags%/*}"
+    convtext_run "$PYTHON" "$ROOT/scripts/tune_search.py" "$1" --path "$2" --reference "$3" --lm "$lm" "${@:6}" \
+        >"$flags.part"
+    mv "$flags.part" "$flags"
+}
+
+# convtext_translate BIN CHECKPOINT SUBSET OUTPUT FLAGS: all sentences of the subset to OUTPUT, with the flags of
+# fairseq-generate in the file FLAGS, one a line.
 convtext_translate() {
-    local checkpoint="$1/checkpoints/checkpoint_best.pt" output="$1/$4.gen"
-    if [[ -s "$output" && "$output" -nt "$1/blank-penalty" ]]; then
-        echo "$output exists and is kept" >&2
-        return
-    fi
-    convtext_run fairseq-generate "$2" --user-dir "$ROOT/fairseq_convtext" --task translation_convtext \
-        --path "$checkpoint" --model-overrides "{'blank_penalty': $(<"$1/blank-penalty")}" \
-        --gen-subset "$3" --batch-size 64 --num-workers 0 --beam 1 --remove-bpe sentencepiece \
-        --log-format none >"$output.part" 2>"$output.log" || {
+    local bin="$1" checkpoint="$2" subset="$3" output="$4" flags
+    convtext_newer "$output" "$checkpoint" "$5" && return
+    mapfile -t flags <"$5"
+    convtext_run fairseq-generate "$bin" --user-dir "$ROOT/fairseq_convtext" --task translation_convtext \
+        --path "$checkpoint" --gen-subset "$subset" --batch-size 64 --num-workers 0 --beam 1 \
+        --remove-bpe sentencepiece --log-format none "${flags[@]}" >"$output.part" 2>"$output.log" || {
         tail -n 3 "$output.log" >&2
         convtext_fail "fairseq-generate failed, see $output.log."
     }

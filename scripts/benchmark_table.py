@@ -1,0 +1,74 @@
+#!/usr/bin/env python3
+"""The table of scripts/benchmark_multi30k.sh: one row for each system and each way of decoding it.
+
+  benchmark_table.py FOLDER [--tests valid,test_2016_flickr,test_2017_flickr]
+
+FOLDER holds text/TEST.de and, for every system, SYSTEM-UPDATES-seedN[-distilled]/DECODING/TEST.gen.
+"""
+
+import argparse
+import re
+import sys
+from pathlib import Path
+from typing import List, Optional
+
+import torch
+from benchmark_report import table
+from corpus_checks import InputError, read_lines
+from protocols import measures_of, score_rows
+from score import load_generated, remove_subwords
+from tqdm import tqdm
+
+SYSTEM = re.compile(r"(?P<row>.+)-(?P<updates>\d+)-seed(?P<seed>\d+)(?P<distilled>-distilled)?")
+PARAMETERS = re.compile(r"num\. shared model params: ([\d,]+)")
+
+
+def training_of(folder: Path) -> List[str]:
+    """Parameters in millions and minutes of training, as the log and the last checkpoint have them."""
+    counts = PARAMETERS.findall((folder / "train.log").read_text(encoding="utf-8"))
+    state = torch.load(folder / "checkpoints" / "checkpoint_last.pt", map_location="cpu", weights_only=False)
+    minutes = state["extra_state"]["previous_training_time"] / 60
+    return [f"{int(counts[-1].replace(',', '')) / 1e6:.2f}" if counts else "?", f"{minutes:.0f}"]
+
+
+def scores_of(generated: Path, reference: Path) -> List[str]:
+    """Cased sacreBLEU, chrF and lower-cased tokenised BLEU."""
+    corpus = load_generated(generated, reference, len(read_lines(reference)))
+    hypotheses = remove_subwords(corpus.hypotheses, "auto")[0]
+    rows = score_rows(measures_of("multi30k", "de", False, False), hypotheses, corpus.references)
+    return [f"{row['score']:.2f}" for row in rows]
+
+
+def main(arguments: Optional[List[str]] = None) -> int:
+    """Command line; returns the exit code."""
+    layout = argparse.RawDescriptionHelpFormatter
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=layout)
+    parser.add_argument("folder", type=Path)
+    parser.add_argument("--tests", default="valid,test_2016_flickr,test_2017_flickr")
+    options = parser.parse_args(arguments)
+    tests = options.tests.split(",")
+    rows = [["system", "data", "seed", "updates", "minutes", "M parameters", "decoding", *tests]]
+    try:
+        decodings = sorted(path.parent for path in options.folder.glob(f"*-seed*/*/{tests[-1]}.gen"))
+        if not decodings:
+            raise InputError(f"{options.folder} holds no SYSTEM-UPDATES-seedN/DECODING/{tests[-1]}.gen")
+        for decoding in tqdm(decodings, desc="scores", unit="system", disable=None):
+            system = SYSTEM.fullmatch(decoding.parent.name)
+            if system is None:
+                continue
+            parameters, minutes = training_of(decoding.parent)
+            row = [system["row"], "distilled" if system["distilled"] else "raw", system["seed"], system["updates"]]
+            row += [minutes, parameters, decoding.name]
+            for test in tests:
+                row.append(" / ".join(scores_of(decoding / f"{test}.gen", options.folder / "text" / f"{test}.de")))
+            rows.append(row)
+    except (InputError, OSError) as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 1
+    print(table(rows))
+    print("\nCased sacreBLEU / chrF / lower-cased tokenised BLEU on each set.")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

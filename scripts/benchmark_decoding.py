@@ -5,8 +5,8 @@
 
 DATA is a folder of fairseq-preprocess. Each checkpoint is decoded by the stock generator at every --beams
 and, if it is a model that writes all positions at once, by the generator of --task translation_convtext; all
-of that with every --batch-sizes. A checkpoint of fairseq's own, such as a transformer, gives the rows of the
-stock generator.
+of that with every --batch-sizes; with --ctc-beam also by the CTC search. A checkpoint of fairseq's own, such as a
+transformer, gives the rows of the stock generator.
 
 The time is that of generation alone, from a batch of ids to its hypotheses, as fairseq-generate counts it:
 loading, batching and printing are not in it. Sentences are sorted by length, as fairseq-generate does. Every
@@ -85,7 +85,7 @@ def check_data(options: argparse.Namespace) -> None:
 def load(path: Path, options: argparse.Namespace) -> Tuple[Any, Any, Any]:
     """The model, ready for inference, its configuration and the task it was trained under."""
     # --eval-bleu of the training would build tokenizers that nothing here uses.
-    overrides = {"data": str(options.data), "eval_bleu": False}
+    overrides = {"data": str(options.data), "eval_bleu": False, "generation_dtype": options.generation_dtype}
     try:
         (model,), cfg, task = checkpoint_utils.load_model_ensemble_and_task([str(path)], overrides)
     except Exception as error:  # fairseq has no error of its own for any of this
@@ -102,13 +102,13 @@ def load(path: Path, options: argparse.Namespace) -> Tuple[Any, Any, Any]:
     return model, cfg, task
 
 
-def renamed(task: Any, cfg: Any, name: str) -> Any:
-    """The task with the same options under another name, as fairseq-generate --task NAME makes it."""
-    if getattr(cfg.task, "_name", None) == name:
+def renamed(task: Any, cfg: Any, name: str, **changes: Any) -> Any:
+    """The task under another name and with some other options, as fairseq-generate --task NAME makes it."""
+    if getattr(cfg.task, "_name", None) == name and not changes:
         return task
     task_cfg = cfg.task.copy()
     with open_dict(task_cfg):
-        task_cfg._name = name
+        task_cfg.update(_name=name, **changes)
     return tasks.setup_task(task_cfg, from_checkpoint=True)
 
 
@@ -140,7 +140,11 @@ def settings_of(model: Any, cfg: Any, task: Any, options: argparse.Namespace) ->
     for beam in options.beams:
         generators.append((stock, beam, f"stock, beam {beam}"))
     if one_pass:
-        generators.append((renamed(task, cfg, "translation_convtext"), 1, PARALLEL))
+        generators.append((renamed(task, cfg, "translation_convtext", ctc_beam=1, ctc_lm=None), 1, PARALLEL))
+        if options.ctc_beam > 1:
+            search = {"ctc_beam": options.ctc_beam, "ctc_lm": options.ctc_lm, "ctc_token_bonus": 1.0}
+            name = f"search {options.ctc_beam}" + (" with LM" if options.ctc_lm else "")
+            generators.append((renamed(task, cfg, "translation_convtext", **search), 1, name))
     try:
         stock.load_dataset(options.gen_subset, task_cfg=cfg.task)
     except FileNotFoundError as error:
@@ -238,6 +242,11 @@ def parse_options(arguments: Optional[List[str]]) -> argparse.Namespace:
     parser.add_argument("--sentences", type=positive, default=1000, help="that many, from the first (1000)")
     parser.add_argument("--batch-sizes", type=numbers, default=[1, 64], help="by commas (default: 1,64)")
     parser.add_argument("--beams", type=numbers, default=[1, 5], help="of the stock generator (default: 1,5)")
+    parser.add_argument("--ctc-beam", type=positive, default=1, help="also decode by CTC search with this beam")
+    parser.add_argument("--ctc-lm", help="n-gram model for it (scripts/train_ngram.py)")
+    parser.add_argument(
+        "--generation-dtype", choices=["float32", "bfloat16"], default="float32", help="of models that have the option"
+    )
     parser.add_argument("--repetitions", type=positive, default=3, help="runs of every setting (default: 3)")
     parser.add_argument("--threads", type=positive, help="CPU threads (default: torch's own choice)")
     parser.add_argument("--device", choices=["cpu", "cuda"], default="cpu")

@@ -11,8 +11,8 @@ from torch import Tensor
 from torch.nn import functional as F
 
 NEG_INF = float("-inf")
-# Scores (positions x vocabulary) that exist at a time.
-CHUNK_ELEMENTS = 1 << 24
+# Scores (positions x vocabulary) that exist at a time; on a CPU, as many as stay in its cache.
+CHUNK_ELEMENTS = {"cpu": 1 << 19, "cuda": 1 << 24}
 
 
 class Symbols(NamedTuple):
@@ -76,7 +76,7 @@ def best_symbols(
     start = 0
     while start < rows.size(0):
         # One row tells how large the vocabulary is.
-        step = step or max(1, CHUNK_ELEMENTS // project(rows[:1]).size(1))
+        step = step or max(1, CHUNK_ELEMENTS.get(rows.device.type, 1 << 19) // project(rows[:1]).size(1))
         part = slice(start, start + step)
         scores = normalised(project(rows[part]), forbidden)
         blanks.append(scores[:, blank].clone() if blank is not None else scores.new_full(scores.shape[:1], NEG_INF))

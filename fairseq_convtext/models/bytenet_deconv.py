@@ -238,6 +238,12 @@ class BytenetDeconvModel(FairseqEncoderDecoderModel):
         decoder = BytenetDeconvDecoder(cfg, target, encoder.network.embed if cfg.share_all_embeddings else None)
         return cls(encoder, decoder)
 
+    def prepare_for_inference_(self, cfg: Any) -> None:
+        """fairseq's generation commands call this once, after loading."""
+        super().prepare_for_inference_(cfg)
+        if str(self.decoder.cfg.generation_dtype) == "bfloat16":
+            self.bfloat16()
+
     def load_state_dict(self, state_dict: Dict[str, Tensor], strict: bool = True, **options: Any) -> Any:
         """As fairseq's, but a checkpoint of other sizes is an error of one sentence."""
         if strict:

@@ -28,6 +28,13 @@ class BytenetDeconvConfig(StackConfig):
             "ctc: blanks and repeats are removed (--criterion convtext_ctc)"
         },
     )
+    generation_dtype: ChoiceEnum(["float32", "bfloat16"]) = field(
+        default="float32",
+        metadata={
+            "help": "type of parameters and activations in generation (--model-overrides); scores are normalised in "
+            "float32. bfloat16 is faster where the processor has products for it"
+        },
+    )
     blank_penalty: float = field(
         default=0.0,
         metadata={

@@ -38,9 +38,9 @@ class ByteNetBlock(nn.Module):
         self.expand = nn.Linear(hidden, out_channels)
 
     def forward(self, x: Tensor, mask: Optional[Tensor], history: Optional[History] = None) -> Tensor:
-        x = self.reduce(F.relu(self.norm1(x)))
-        x = self.conv(F.relu(self.norm2(x)), mask, history)
-        return self.expand(F.relu(self.norm3(x)))
+        x = self.reduce(F.relu(self.norm1(x), inplace=True))
+        x = self.conv(F.relu(self.norm2(x), inplace=True), mask, history)
+        return self.expand(F.relu(self.norm3(x), inplace=True))
 
 
 class WaveNetBlock(nn.Module):

@@ -56,8 +56,8 @@ def test_the_hypotheses_are_those_of_fairseq_generate(corpus, user_dir, checkpoi
 def test_a_difference_of_one_hypothesis_is_told(corpus, checkpoints, capsys, monkeypatch):
     hypotheses = ParallelGenerator.hypotheses
 
-    def last_digit_of_the_first(self, best):
-        found = hypotheses(self, best)
+    def last_digit_of_the_first(self, *arguments):
+        found = hypotheses(self, *arguments)
         found[0]["positional_scores"] = found[0]["positional_scores"] + 1e-3
         return found
 

@@ -1,0 +1,105 @@
+"""CTC search with an n-gram model, from the text to the translations, through the real command lines."""
+
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+from fairseq.data import Dictionary
+
+from fairseq_convtext.decoding.ngram import NgramModel
+from fairseq_convtext.errors import ConvTextError
+from fairseq_convtext.models.bytenet_deconv import BytenetDeconvDecoder
+from tests.command_lines.commands import lines, run
+from tests.command_lines.conftest import SENTENCES, make_sentences, translate
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[2] / "scripts"))
+import train_ngram  # noqa: E402
+
+SEARCH = ["--task", "translation_convtext", "--batch-size", 100, "--num-workers", 0]
+
+
+@pytest.fixture(scope="module")
+def lm(corpus, tmp_path_factory):
+    """A model of the training targets."""
+    folder = tmp_path_factory.mktemp("lm")
+    text, held_out = folder / "train.l", folder / "valid.l"
+    text.write_text("".join(f"{translate(s)}\n" for s in make_sentences(SENTENCES["train"], 0)))
+    held_out.write_text("".join(f"{translate(s)}\n" for s in make_sentences(SENTENCES["valid"], 1)))
+    arguments = [text, "--dictionary", corpus / "dict.l.txt", "--out", folder / "lm.pt", "--perplexity", held_out]
+    assert train_ngram.main([str(argument) for argument in [*arguments, "--order", 3]]) == 0
+    return folder / "lm.pt"
+
+
+def generate(corpus, user_dir, path, *flags):
+    return run("generate", corpus, "--user-dir", user_dir, "--path", path, *SEARCH, *flags)
+
+
+def right(output):
+    """How many of the hypotheses are the known translation."""
+    sources = {key: found[0] for key, found in lines(output, "S").items()}
+    texts = {key: found[0].split("\t")[1] for key, found in lines(output, "H").items()}
+    return sum(texts[key] == translate(source) for key, source in sources.items())
+
+
+@pytest.mark.parametrize("with_lm", [False, True])
+def test_the_search_translates_every_sentence_and_as_well_as_the_best_path(
+    corpus, user_dir, checkpoints, lm, with_lm
+):
+    flags = ["--ctc-lm", lm, "--ctc-lm-weight", 0.1] if with_lm else []
+    found = generate(corpus, user_dir, checkpoints("ctc"), "--ctc-beam", 5, *flags)
+    assert sorted(lines(found, "H")) == list(range(SENTENCES["test"]))
+    assert right(found) >= right(generate(corpus, user_dir, checkpoints("ctc"))) - 2
+    for key, scores in lines(found, "P").items():
+        hypothesis = lines(found, "H")[key][0].split("\t")[1]
+        assert len(scores[0].split()) == len(hypothesis.split()) + 1  # EOS too
+
+
+def test_a_token_bonus_makes_hypotheses_longer(corpus, user_dir, checkpoints):
+    def length(bonus):
+        flags = ["--ctc-beam", 5, f"--ctc-token-bonus={bonus}", "--gen-subset", "valid"]
+        output = generate(corpus, user_dir, checkpoints("ctc"), *flags)
+        return sum(len(found[0].split()) for found in lines(output, "H").values())
+
+    assert length(-20.0) < length(0.0) < length(20.0)
+
+
+def test_the_language_model_knows_that_the_letter_of_zero_comes_twice(corpus, lm):
+    model, dictionary = NgramModel.load(str(lm)), Dictionary.load(str(corpus / "dict.l.txt"))
+    a, b = dictionary.index("a"), dictionary.index("b")
+    after_b_a = model.score(torch.tensor([b, a]), torch.tensor([a, b])).exp()
+    assert float(after_b_a[0]) > 0.95 > float(after_b_a[1])
+    everything = model.score(torch.tensor([b, a]), torch.arange(len(dictionary)))
+    assert float(everything.exp().sum()) == pytest.approx(1.0, abs=1e-3)
+
+
+def test_options_that_do_not_go_together_are_one_sentence(corpus, user_dir, checkpoints, lm, tmp_path):
+    ctc, position = checkpoints("ctc"), checkpoints("position")
+    with pytest.raises(ConvTextError, match="--ctc-lm needs a search: add --ctc-beam"):
+        generate(corpus, user_dir, ctc, "--ctc-lm", lm)
+    with pytest.raises(ConvTextError, match="--ctc-beam must be at least 1; found 0"):
+        generate(corpus, user_dir, ctc, "--ctc-beam", 0)
+    with pytest.raises(ConvTextError, match="--ctc-beam searches a CTC canvas"):
+        generate(corpus, user_dir, position, "--ctc-beam", 5)
+    state = torch.load(lm)
+    torch.save({**state, "vocabulary": 99}, tmp_path / "other.pt")
+    with pytest.raises(ConvTextError, match="has 99 symbols and the target dictionary 16"):
+        generate(corpus, user_dir, ctc, "--ctc-beam", 5, "--ctc-lm", tmp_path / "other.pt")
+
+
+def test_generation_in_bfloat16_translates_as_well(corpus, user_dir, checkpoints, monkeypatch):
+    used = set()
+    canvas = BytenetDeconvDecoder.canvas
+
+    def watched(self, *arguments, **options):
+        found = canvas(self, *arguments, **options)
+        used.add(found.dtype)
+        return found
+
+    monkeypatch.setattr(BytenetDeconvDecoder, "canvas", watched)
+    flags = ["--model-overrides", "{'generation_dtype': 'bfloat16'}"]
+    found = generate(corpus, user_dir, checkpoints("ctc"), *flags)
+    assert used == {torch.bfloat16}
+    assert right(found) >= 0.97 * SENTENCES["test"]
+    searched = generate(corpus, user_dir, checkpoints("ctc"), *flags, "--ctc-beam", 5)
+    assert right(searched) >= 0.97 * SENTENCES["test"]

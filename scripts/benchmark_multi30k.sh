@@ -159,7 +159,8 @@ for row in ${chosen[@]+"${chosen[@]}"}; do
     [[ "$kind" == ctc ]] || flags+=(--target-alignment position --criterion label_smoothed_cross_entropy --label-smoothing 0.1)
     KEEP_CHECKPOINTS=10 convtext_train "$bin" "$folder" "$updates" --arch bytenet_deconv_tiny --spatial-dropout 0.2 \
         --max-tokens 2048 --warmup-updates 400 --save-interval-updates 300 --seed "$seed" ${flags[@]+"${flags[@]}"}
-    average "$folder" --best 5
+    kept="$(find "$folder/checkpoints" -name 'checkpoint_[0-9]*_[0-9]*.pt' | wc -l)"
+    average "$folder" --best "$((kept < 5 ? kept : 5))"
     convtext_step "Translating with $row"
     best="$folder/checkpoints/checkpoint_best.pt"
     if [[ "$kind" == position ]]; then

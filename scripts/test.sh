@@ -4,6 +4,7 @@
 # Usage: scripts/test.sh [--no-lint] [pytest arguments]
 #   --no-lint   leave out ruff and shellcheck
 # Everything else goes to pytest: scripts/test.sh -x tests/modules
+# Two processes share the tests; CONVTEXT_TEST_PROCESSES=N makes it N, with 0 for none besides this one.
 # With CONVTEXT_PYTHON=/path/to/python that Python is used and nothing is installed.
 set -euo pipefail
 
@@ -38,4 +39,7 @@ fi
 
 # The tests work on small tensors, where a second thread costs more than it gains.
 export OMP_NUM_THREADS="${OMP_NUM_THREADS:-1}"
-exec "$PYTHON" -m pytest -q ${pytest_arguments[@]+"${pytest_arguments[@]}"}
+# A file's tests stay together: they share what is trained once.
+parallel=()
+if "$PYTHON" -c 'import xdist' 2>/dev/null; then parallel=(-n "${CONVTEXT_TEST_PROCESSES:-2}" --dist loadfile); fi
+exec "$PYTHON" -m pytest -q ${parallel[@]+"${parallel[@]}"} ${pytest_arguments[@]+"${pytest_arguments[@]}"}

@@ -129,11 +129,12 @@ convtext_newer() {
     echo "$result exists and is kept" >&2
 }
 
-# convtext_language_model OUT: the n-gram model OUT/lm.de.pt of the training targets.
+# convtext_language_model OUT [LANGUAGE]: the n-gram model OUT/lm.LANGUAGE.pt of the training targets (default: de).
 convtext_language_model() {
-    convtext_newer "$1/lm.de.pt" "$1/bin/dict.de.txt" ||
-        convtext_run "$PYTHON" "$ROOT/scripts/train_ngram.py" --dictionary "$1/bin/dict.de.txt" \
-            --out "$1/lm.de.pt" --perplexity "$1/pieces/valid.de" "$1/pieces/train.de"
+    local language="${2:-de}"
+    convtext_newer "$1/lm.$language.pt" "$1/bin/dict.$language.txt" ||
+        convtext_run "$PYTHON" "$ROOT/scripts/train_ngram.py" --dictionary "$1/bin/dict.$language.txt" \
+            --out "$1/lm.$language.pt" --perplexity "$1/pieces/valid.$language" "$1/pieces/train.$language"
 }
 
 # convtext_tune_penalty BIN CHECKPOINT REFERENCE FLAGS: the blank penalty that is best on the validation set, as flags

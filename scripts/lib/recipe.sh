@@ -134,7 +134,7 @@ convtext_language_model() {
     local language="${2:-de}"
     convtext_newer "$1/lm.$language.pt" "$1/bin/dict.$language.txt" ||
         convtext_run "$PYTHON" "$ROOT/scripts/train_ngram.py" --dictionary "$1/bin/dict.$language.txt" \
-            --out "$1/lm.$language.pt" --perplexity "$1/pieces/valid.$language" "$1/pieces/train.$language"
+            --out "$1/lm.$language.pt" --perplexity "$1/pieces/valid.$language" "$1/pieces/train.$language" >&2
 }
 
 # convtext_tune_penalty BIN CHECKPOINT REFERENCE FLAGS: the blank penalty that is best on the validation set, as flags

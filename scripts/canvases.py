@@ -7,7 +7,8 @@ from pathlib import Path
 from typing import Callable, List, NamedTuple, Optional
 
 import torch
-from corpus_checks import InputError
+from benchmark_report import positive
+from corpus_checks import InputError, read_lines
 from sacrebleu.metrics import BLEU
 from torch import Tensor
 from tqdm import tqdm
@@ -27,22 +28,21 @@ class Canvas(NamedTuple):
 
 
 class Canvases(NamedTuple):
-    """All batches of a subset, with what is needed to turn ids into text."""
+    """All batches of a subset, their references, and what is needed to turn ids into text."""
 
     batches: List[Canvas]
+    references: List[str]
     blank: int
     eos: int
     dictionary: object
 
-    def bleu(self, read: Callable[[Canvas], List[Tensor]], references: List[str]) -> BLEU:
+    def bleu(self, read: Callable[[Canvas], List[Tensor]]) -> BLEU:
         """sacreBLEU of what ``read`` makes of every batch: for each sentence its tokens, EOS left out or not."""
         texts = {}
         for canvas in self.batches:
             for key, tokens in zip(canvas.ids, read(canvas)):
                 texts[key] = self.dictionary.string(tokens, "sentencepiece")
-        if len(texts) != len(references):
-            raise InputError(f"the data have {len(texts)} sentences and the reference {len(references)} lines")
-        return BLEU().corpus_score([texts[key] for key in sorted(texts)], [references])
+        return BLEU().corpus_score([texts[key] for key in sorted(texts)], [self.references])
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -51,11 +51,17 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--path", type=Path, required=True, help="checkpoint")
     parser.add_argument("--reference", type=Path, required=True, help="plain text of the subset's targets")
     parser.add_argument("--subset", default="valid", help="never a test set (default: valid)")
-    parser.add_argument("--batch-size", type=int, default=64)
+    parser.add_argument("--sentences", type=positive, help="only the first so many, to be quicker (default: all)")
+    parser.add_argument("--batch-size", type=positive, default=64)
 
 
 def read_canvases(options: argparse.Namespace, candidates: Optional[int] = None) -> Canvases:
-    """The network runs once over the subset."""
+    """The network runs once over the subset.
+
+    Raises:
+        InputError: not a CTC model, or another number of references than sentences.
+    """
+    references = read_lines(options.reference)
     from fairseq import checkpoint_utils, utils
 
     utils.import_user_module(argparse.Namespace(user_dir=str(ROOT / "fairseq_convtext")))
@@ -78,5 +84,12 @@ def read_canvases(options: argparse.Namespace, candidates: Optional[int] = None)
             symbols = best_symbols(
                 canvas, decoder.project, decoder.forbidden, blank=decoder.blank, candidates=candidates
             )
-            found.append(Canvas(batch["id"].tolist(), symbols, encoder_out["bound"]))
-    return Canvases(found, decoder.blank, decoder.eos, task.target_dictionary)
+            ids = batch["id"].tolist()
+            rows = [row for row, key in enumerate(ids) if key < (options.sentences or len(references))]
+            if rows:
+                tables = (table[rows] for table in symbols)
+                found.append(Canvas([ids[row] for row in rows], Symbols(*tables), encoder_out["bound"][rows]))
+    count = len(task.dataset(options.subset))
+    if len(references) != count:
+        raise InputError(f"the data have {count} sentences and {options.reference} {len(references)} lines")
+    return Canvases(found, references[: options.sentences], decoder.blank, decoder.eos, task.target_dictionary)

@@ -8,7 +8,8 @@
 #   --cpu           no GPU
 # A model that writes all positions at once is read greedily with a tuned blank penalty, and by CTC search with an
 # n-gram model of the training targets; any other by fairseq's generator, greedily and with a beam. All weights are
-# tuned on the validation set. Everything is written to FOLDER/DECODING; killed and started again, it goes on.
+# tuned on the validation set (those of the search on its first 1,000 sentences). Everything is written to
+# FOLDER/DECODING; killed and started again, it goes on.
 set -euo pipefail
 
 usage_error() {
@@ -60,7 +61,7 @@ if grep -q '^row=bytenet_deconv ' "$run/settings"; then
     convtext_language_model "$data" "$target"
     convtext_tune_penalty "$data/bin" "$checkpoint" "$data/text/valid.$target" "$run/greedy/flags"
     convtext_tune_search "$data/bin" "$checkpoint" "$data/text/valid.$target" "$run/search-lm/flags" \
-        "$data/lm.$target.pt" --beam "${beam:-20}"
+        "$data/lm.$target.pt" --beam "${beam:-20}" --sentences 1000
 else
     names=(greedy "beam-${beam:-5}")
     limits=(--task=translation --required-batch-size-multiple=1 --max-len-a=1.5 --max-len-b=10)

@@ -14,7 +14,7 @@ from typing import List, Optional
 
 import torch
 from canvases import Canvas, add_arguments, read_canvases
-from corpus_checks import InputError, read_lines
+from corpus_checks import InputError
 
 from fairseq_convtext.decoding.one_pass import read_ctc
 
@@ -28,7 +28,6 @@ def main(arguments: Optional[List[str]] = None) -> int:
     options = parser.parse_args(arguments)
     logging.disable(logging.INFO)
     try:
-        references = read_lines(options.reference)
         canvases = read_canvases(options)
         print("penalty  sacreBLEU  brevity penalty", file=sys.stderr)
         scores = {}
@@ -38,7 +37,7 @@ def main(arguments: Optional[List[str]] = None) -> int:
                 best = read_ctc(canvas.symbols, canvas.bound, canvases.blank, canvases.eos, penalty)
                 return [tokens[:length] for tokens, length in zip(best.tokens, best.lengths)]
 
-            result = canvases.bleu(read, references)
+            result = canvases.bleu(read)
             scores[penalty] = round(result.score, 2)
             print(f"{penalty:7.2f}  {result.score:9.2f}  {result.bp:15.3f}", file=sys.stderr)
     except (InputError, OSError) as error:

@@ -15,7 +15,7 @@ from typing import List, Optional
 
 import torch
 from canvases import Canvas, add_arguments, read_canvases
-from corpus_checks import InputError, read_lines
+from corpus_checks import InputError
 from tqdm import tqdm
 
 from fairseq_convtext.decoding.ngram import NgramModel
@@ -35,7 +35,6 @@ def main(arguments: Optional[List[str]] = None) -> int:
     options = parser.parse_args(arguments)
     logging.disable(logging.INFO)
     try:
-        references = read_lines(options.reference)
         lm = NgramModel.load(str(options.lm))
         canvases = read_canvases(options, candidates=SearchOptions().candidates)
         scores = {}
@@ -47,7 +46,7 @@ def main(arguments: Optional[List[str]] = None) -> int:
                 best = prefix_beam_search(canvas.symbols, canvas.bound, search, canvases.eos)
                 return [tokens[:length] for tokens, length in zip(best.tokens[:, 0], best.lengths[:, 0])]
 
-            result = canvases.bleu(read, references)
+            result = canvases.bleu(read)
             scores[weight, bonus] = round(result.score, 2)
             tqdm.write(
                 f"weight {weight:4.2f}  bonus {bonus:4.2f}  sacreBLEU {result.score:6.2f}  "

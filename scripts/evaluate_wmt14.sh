@@ -2,7 +2,7 @@
 # Translates the test set of prepared data with a trained system and scores it by the protocols of the field.
 #
 # Usage: scripts/evaluate_wmt14.sh --data OUT --run FOLDER [--beam N] [--cpu]
-#   --data OUT      folder that scripts/prepare_wmt14_en_de.sh made (bin, text and pieces in it)
+#   --data OUT      folder that scripts/prepare_wmt14_en_de.sh made (--route raw)
 #   --run FOLDER    folder that scripts/train_wmt14_en_de.sh made (checkpoint_average.pt in it)
 #   --beam N        of the CTC search and of autoregressive models (default: 20 and 5)
 #   --cpu           no GPU
@@ -32,9 +32,14 @@ while [[ $# -gt 0 ]]; do
 done
 for option in data run; do [[ -n "${!option}" ]] || usage_error "--$option is missing"; done
 [[ -z "$beam" || "$beam" =~ ^[1-9][0-9]*$ ]] || usage_error "--beam must be a number from 1 on; found $beam"
-for file in "$data/bin" "$data/text" "$data/pieces"; do
+for file in "$data/bin" "$data/reference" "$data/pieces"; do
     [[ -d "$file" ]] || { echo "error: no folder $file: expected what scripts/prepare_wmt14_en_de.sh makes." >&2; exit 1; }
 done
+if [[ ! -f "$data/spm.model" ]]; then
+    echo "error: $data holds no spm.model, so it is not of --route raw: translate with fairseq-generate --remove-bpe, and" \
+        "score with scripts/score.py --protocol wmt14 --detokenise." >&2
+    exit 1
+fi
 checkpoint="$run/checkpoint_average.pt"
 [[ -s "$checkpoint" ]] || { echo "error: no $checkpoint: train with scripts/train_wmt14_en_de.sh first." >&2; exit 1; }
 data="$(cd "$data" && pwd)" run="$(cd "$run" && pwd)" checkpoint="$run/checkpoint_average.pt"
@@ -59,8 +64,8 @@ flags_of() {
 if grep -q '^row=bytenet_deconv ' "$run/settings"; then
     names=(greedy search-lm)
     convtext_language_model "$data" "$target"
-    convtext_tune_penalty "$data/bin" "$checkpoint" "$data/text/valid.$target" "$run/greedy/flags"
-    convtext_tune_search "$data/bin" "$checkpoint" "$data/text/valid.$target" "$run/search-lm/flags" \
+    convtext_tune_penalty "$data/bin" "$checkpoint" "$data/reference/valid.$target" "$run/greedy/flags"
+    convtext_tune_search "$data/bin" "$checkpoint" "$data/reference/valid.$target" "$run/search-lm/flags" \
         "$data/lm.$target.pt" --beam "${beam:-20}" --sentences 1000
 else
     names=(greedy "beam-${beam:-5}")
@@ -74,6 +79,6 @@ for name in "${names[@]}"; do
 done
 for name in "${names[@]}"; do
     printf '\n%s\n' "$name"
-    "$PYTHON" "$ROOT/scripts/score.py" "$run/$name/test.gen" --reference "$data/text/test.$target" --protocol wmt14 \
+    "$PYTHON" "$ROOT/scripts/score.py" "$run/$name/test.gen" --reference "$data/reference/test.$target" --protocol wmt14 \
         --target-lang "$target"
 done

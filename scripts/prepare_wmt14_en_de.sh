@@ -19,7 +19,8 @@
 #   --sentences N            lines that sentencepiece learns from (default: 4000000; 0 is all)
 #   --no-disk-check          do not ask beforehand whether the disk is large enough
 # Killed and started again with the same options, it goes on where it was. Ends with bin/ for fairseq-train, text/ and
-# pieces/ beside it, raw/ with the text as it was downloaded, and a table, which is also in OUT/table.txt.
+# pieces/ beside it, reference/ with valid and test to score against, raw/ with the text as it was downloaded, and a
+# table, which is also in OUT/table.txt.
 set -euo pipefail
 
 usage_error() {
@@ -161,8 +162,8 @@ if [[ ! -d "$out/bin" ]]; then
             training+=(--source "$name=$out/raw/$name")
         done
     fi
-    clean_py heldout "$valid" "$out/text/valid"
-    clean_py heldout "$test" "$out/text/test"
+    clean_py heldout "$valid" "$out/text/valid" "$out/reference/valid"
+    clean_py heldout "$test" "$out/text/test" "$out/reference/test"
     # On the tokenised route the length filters come after the subwords, and they write text/train.
     train="$out/text" counts="$out/counts.json"
     [[ "$route" == raw ]] || train="$out/clean" counts="$out/clean/counts.json"

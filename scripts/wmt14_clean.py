@@ -2,7 +2,7 @@
 """Clean and de-duplicate training text in parallel, and write held-out text in the same form.
 
   wmt14_clean.py train --source NAME=PREFIX ... --route raw --shards FOLDER --out PREFIX --counts FILE
-  wmt14_clean.py heldout --route raw FROM-PREFIX TO-PREFIX
+  wmt14_clean.py heldout --route raw FROM-PREFIX TO-PREFIX REFERENCE-PREFIX
 
 Files are PREFIX.en and PREFIX.de. Training text is worked on in shards of a fixed number of pairs, so that the
 result does not depend on the number of workers. A shard's counts appear last and by renaming: a run that was killed
@@ -195,16 +195,20 @@ def clean_training(options: argparse.Namespace) -> None:
     print(f"{options.out}.*: {kept:,} of {pairs:,} pairs kept")
 
 
-def copy_heldout(source: str, target: str, route: str) -> None:
-    """The same form as training text, without normalisation and filters: no line is lost."""
+def copy_heldout(source: str, target: str, reference: str, route: str) -> None:
+    """The same form as training text, without normalisation and filters, and the references: no line is lost.
+
+    References are what scores are of, so only their white space is folded, as sacrebleu does it.
+    """
     parallel_starts(source, 1_000_000)
-    Path(target).parent.mkdir(parents=True, exist_ok=True)
     for language in LANGUAGES:
         change = tokeniser(language, normalise=False) if route == "tokenised" else clean_line
-        part = Path(f"{target}.{language}.part")
-        with part.open("w", encoding="utf-8", newline="\n") as stream:
-            stream.writelines(change(line) + "\n" for line in iter_lines(f"{source}.{language}"))
-        part.replace(f"{target}.{language}")
+        for prefix, form in ((target, change), (reference, lambda line: " ".join(line.split()))):
+            Path(prefix).parent.mkdir(parents=True, exist_ok=True)
+            part = Path(f"{prefix}.{language}.part")
+            with part.open("w", encoding="utf-8", newline="\n") as stream:
+                stream.writelines(form(line) + "\n" for line in iter_lines(f"{source}.{language}"))
+            part.replace(f"{prefix}.{language}")
 
 
 def main(arguments: Optional[List[str]] = None) -> int:
@@ -222,6 +226,7 @@ def main(arguments: Optional[List[str]] = None) -> int:
     heldout = commands.add_parser("heldout")
     heldout.add_argument("source", help="PREFIX of the text")
     heldout.add_argument("target", help="PREFIX of the result")
+    heldout.add_argument("reference", help="PREFIX of the references")
     for command in (train, heldout):
         command.add_argument("--route", choices=ROUTES, default="raw")
     options = parser.parse_args(arguments)
@@ -229,7 +234,7 @@ def main(arguments: Optional[List[str]] = None) -> int:
         if options.command == "train":
             clean_training(options)
         else:
-            copy_heldout(options.source, options.target, options.route)
+            copy_heldout(options.source, options.target, options.reference, options.route)
     except (InputError, OSError) as error:
         print(f"error: {error}", file=sys.stderr)
         return 1

@@ -28,7 +28,8 @@ def data(corpus, tmp_path_factory):
     """The folders that scripts/prepare_wmt14_en_de.sh makes, in the language of the other tests."""
     folder = tmp_path_factory.mktemp("prepared")
     (folder / "bin").symlink_to(corpus)
-    for kind in ("text", "pieces"):
+    (folder / "spm.model").touch()
+    for kind in ("reference", "pieces"):
         (folder / kind).mkdir()
         for seed, (split, count) in enumerate(SENTENCES.items()):
             sources = make_sentences(count, seed)

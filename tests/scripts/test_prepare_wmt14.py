@@ -306,3 +306,14 @@ def test_a_cleaned_line_is_one_line_to_every_reader(text):
     for line in (clean_line(text), tokeniser("en", normalise=True)(text), tokeniser("en", normalise=False)(text)):
         assert line.splitlines() == [line] and line == " ".join(line.split())
     assert clean_line(clean_line(text)) == clean_line(text)
+
+
+@pytest.mark.parametrize("route", ["raw", "tokenised"])
+def test_references_are_the_text_as_it_was_but_for_white_space(tmp_path, route):
+    lines = ["anders\u00adwo  „so“ ", "Gr\u00fc\u00dfe\u200b, don't", "a\rb", "1"]
+    for language in ("en", "de"):
+        (tmp_path / f"test.{language}").write_bytes("".join(f"{line}\n" for line in lines).encode())
+    text, reference = str(tmp_path / "text" / "test"), str(tmp_path / "ref" / "test")
+    wmt14_clean.copy_heldout(str(tmp_path / "test"), text, reference, route)
+    wanted = ["anders\u00adwo „so“", "Gr\u00fc\u00dfe\u200b, don't", "a b", "1"]
+    assert (tmp_path / "ref" / "test.de").read_text(encoding="utf-8").split("\n")[:-1] == wanted

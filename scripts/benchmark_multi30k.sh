@@ -129,6 +129,7 @@ flags_file() {
 }
 
 convtext_step "Corpus"
+convtext_settings "$out" "data=$data"
 mkdir -p "$out/text"
 for language in en de; do
     for split in train "${tests[@]}"; do
@@ -144,7 +145,7 @@ for row in ${chosen[@]+"${chosen[@]}"}; do
     kind="$(kind_of "$row")" count="$updates"
     [[ "$kind" != stock ]] || count=8000
     folder="$out/$row-$count-seed$seed${distilled:+-distilled}"
-    convtext_settings "$folder" "$(flags_of "$row") updates=$count seed=$seed"
+    convtext_settings "$folder" "$(flags_of "$row") updates=$count seed=$seed${distilled:+ distilled=$distilled}"
     read -r -a flags <<<"$(flags_of "$row")"
     convtext_step "Training $row ($count updates)"
     if [[ "$kind" == stock ]]; then
@@ -160,11 +161,12 @@ for row in ${chosen[@]+"${chosen[@]}"}; do
     KEEP_CHECKPOINTS=10 convtext_train "$bin" "$folder" "$updates" --arch bytenet_deconv_tiny --spatial-dropout 0.2 \
         --max-tokens 2048 --warmup-updates 400 --save-interval-updates 300 --seed "$seed" ${flags[@]+"${flags[@]}"}
     kept="$(find "$folder/checkpoints" -name 'checkpoint_[0-9]*_[0-9]*.pt' | wc -l)"
-    average "$folder" --best "$((kept < 5 ? kept : 5))"
+    # A training shorter than one interval has its best checkpoint only.
+    average "$folder" --best "$((kept < 1 ? 1 : kept < 5 ? kept : 5))"
     convtext_step "Translating with $row"
     best="$folder/checkpoints/checkpoint_best.pt"
     if [[ "$kind" == position ]]; then
-        flags_file "$folder/greedy"
+        flags_file "$folder/greedy" --beam=1
         translate_all "$out/bin" "$best" "$folder/greedy"
         continue
     fi

@@ -72,4 +72,5 @@ convtext_step "Scores"
 printf '\nDone in %d:%02d minutes. To translate your own sentences:\n' $((SECONDS / 60)) $((SECONDS % 60))
 printf '  fairseq-interactive %q --user-dir %q --task translation_convtext --path %q \\\n' \
     "$out/bin" "$ROOT/fairseq_convtext" "$out/checkpoints/checkpoint_best.pt"
-printf '    --bpe sentencepiece --sentencepiece-model %q --source-lang en --target-lang de\n' "$out/spm.model"
+printf '    --bpe sentencepiece --sentencepiece-model %q --source-lang en --target-lang de \\\n' "$out/spm.model"
+printf '    %s\n' "$(paste -sd ' ' "$out/search.flags")"

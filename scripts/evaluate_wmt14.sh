@@ -20,10 +20,10 @@ if [[ $# -eq 0 || "$1" == -h || "$1" == --help ]]; then
     sed -n '2,/^set /s/^# \{0,1\}//p' "${BASH_SOURCE[0]}"
     exit $(($# == 0 ? 2 : 0))
 fi
-data="" run="" beam="" cpu=()
+data="" run="" beam=""
 while [[ $# -gt 0 ]]; do
     case "$1" in
-        --cpu) cpu=(--cpu); shift; continue ;;
+        --cpu) export CUDA_VISIBLE_DEVICES=""; shift; continue ;;
         --data | --run | --beam) [[ $# -ge 2 && -n "$2" ]] || usage_error "$1 needs a value" ;;
         *) usage_error "unknown argument $1" ;;
     esac
@@ -31,7 +31,7 @@ while [[ $# -gt 0 ]]; do
     shift 2
 done
 for option in data run; do [[ -n "${!option}" ]] || usage_error "--$option is missing"; done
-[[ -z "$beam" || "$beam" =~ ^[1-9][0-9]*$ ]] || usage_error "--beam must be a number from 1 on; found $beam"
+[[ -z "$beam" || "$beam" =~ ^([2-9]|[1-9][0-9]+)$ ]] || usage_error "--beam must be a number from 2 on; found $beam"
 for file in "$data/bin" "$data/reference" "$data/pieces"; do
     [[ -d "$file" ]] || { echo "error: no folder $file: expected what scripts/prepare_wmt14_en_de.sh makes." >&2; exit 1; }
 done
@@ -41,7 +41,7 @@ if [[ ! -f "$data/spm.model" ]]; then
     exit 1
 fi
 checkpoint="$run/checkpoint_average.pt"
-[[ -s "$checkpoint" ]] || { echo "error: no $checkpoint: train with scripts/train_wmt14_en_de.sh first." >&2; exit 1; }
+[[ -s "$checkpoint" && -s "$run/settings" ]] || { echo "error: no $checkpoint: train with scripts/train_wmt14_en_de.sh first." >&2; exit 1; }
 data="$(cd "$data" && pwd)" run="$(cd "$run" && pwd)" checkpoint="$run/checkpoint_average.pt"
 
 source "$(dirname "${BASH_SOURCE[0]}")/lib/env.sh"
@@ -59,13 +59,13 @@ names=()
 # flags_of NAME FLAG...: FOLDER/NAME/flags.
 flags_of() {
     mkdir -p "$run/$1"
-    printf '%s\n' "${@:2}" ${cpu[@]+"${cpu[@]}"} >"$run/$1/flags.part" && mv "$run/$1/flags.part" "$run/$1/flags"
+    [[ -s "$run/$1/flags" ]] || { printf '%s\n' "${@:2}" >"$run/$1/flags.part" && mv "$run/$1/flags.part" "$run/$1/flags"; }
 }
 if grep -q '^row=bytenet_deconv ' "$run/settings"; then
-    names=(greedy search-lm)
+    names=(greedy "search-${beam:-20}-lm")
     convtext_language_model "$data" "$target"
     convtext_tune_penalty "$data/bin" "$checkpoint" "$data/reference/valid.$target" "$run/greedy/flags"
-    convtext_tune_search "$data/bin" "$checkpoint" "$data/reference/valid.$target" "$run/search-lm/flags" \
+    convtext_tune_search "$data/bin" "$checkpoint" "$data/reference/valid.$target" "$run/search-${beam:-20}-lm/flags" \
         "$data/lm.$target.pt" --beam "${beam:-20}" --sentences 1000
 else
     names=(greedy "beam-${beam:-5}")

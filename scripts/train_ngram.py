@@ -58,7 +58,12 @@ def main(arguments: Optional[List[str]] = None) -> int:
     try:
         for path in [*options.texts, options.dictionary, *([options.perplexity] if options.perplexity else [])]:
             check_file(path)
-        dictionary = Dictionary.load(str(options.dictionary))
+        if not options.out.parent.is_dir():
+            raise InputError(f"no folder {options.out.parent} (--out)")
+        try:
+            dictionary = Dictionary.load(str(options.dictionary))
+        except (ValueError, RuntimeError) as error:
+            raise InputError(f"{options.dictionary} is not a dictionary of fairseq-preprocess ({error})") from error
         text = sentences(options.texts, dictionary)
         model = train_ngram(text, options.order, len(dictionary), dictionary.bos(), dictionary.eos())
         part = options.out.parent / f"{options.out.name}.part"

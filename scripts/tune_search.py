@@ -33,10 +33,17 @@ def main(arguments: Optional[List[str]] = None) -> int:
     parser.add_argument("--weights", type=float, nargs="+", default=[0.0, 0.1, 0.2, 0.3, 0.4])
     parser.add_argument("--bonuses", type=float, nargs="+", default=[0.5, 1.0, 1.5, 2.0, 2.5])
     options = parser.parse_args(arguments)
+    if options.beam < 2:
+        parser.error(f"--beam must be at least 2, for 1 is no search; found {options.beam}")
     logging.disable(logging.INFO)
     try:
         lm = NgramModel.load(str(options.lm))
         canvases = read_canvases(options, candidates=SearchOptions().candidates)
+        if lm.vocabulary != len(canvases.dictionary):
+            raise InputError(
+                f"{options.lm} has {lm.vocabulary} symbols and the model's dictionary {len(canvases.dictionary)}: "
+                "train it on text of this dictionary with scripts/train_ngram.py"
+            )
         scores = {}
         grid = [(weight, bonus) for weight in sorted(options.weights) for bonus in sorted(options.bonuses)]
         for weight, bonus in tqdm(grid, desc="search", unit="setting", disable=None):

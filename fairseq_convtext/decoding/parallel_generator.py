@@ -31,8 +31,10 @@ NO_SEARCH = {
 }
 
 
-def needs_stock_generator(models: List[Any], args: Any, seq_gen_cls: Any, kwargs: Dict[str, Any]) -> bool:
-    """Whether the generation options ask for more than the best hypothesis of one model."""
+def reasons_for_stock_generator(
+    models: List[Any], args: Any, seq_gen_cls: Any, kwargs: Dict[str, Any]
+) -> List[str]:
+    """Which generation options ask for more than the best hypothesis of one model."""
     if getattr(args, "score_reference", False) and any(
         getattr(getattr(model, "decoder", None), "is_ctc", False) for model in models
     ):
@@ -52,7 +54,7 @@ def needs_stock_generator(models: List[Any], args: Any, seq_gen_cls: Any, kwargs
         reasons.append("several models")
     if reasons:
         logger.info("step-by-step generation, because of: %s", ", ".join(reasons))
-    return bool(reasons)
+    return reasons
 
 
 class ParallelGenerator:
@@ -108,6 +110,11 @@ class ParallelGenerator:
             self.stock.max_len - 1,
         )
         if int(best.lengths.max()) - 1 > longest:
+            if self.search is not None:
+                raise ConvTextError(
+                    f"a hypothesis of the search has {int(best.lengths.max()) - 1} tokens, and --max-len-a and "
+                    f"--max-len-b allow {longest}: raise --max-len-b."
+                )
             return self.stock.generate(models, sample)
         return [[hypothesis] for hypothesis in self.hypotheses(best, scores)]
 

@@ -72,14 +72,18 @@ def gathered(prefixes: Prefixes, index: Tensor) -> Prefixes:
     return Prefixes(*(table.gather(1, wide if table.dim() == 3 else index) for table in prefixes))
 
 
+def impossible_hashes(batch: int, beam: int, device: torch.device) -> Tensor:
+    """Hashes of beams that stand for no prefix: their own, so that nothing merges with them and they not twice."""
+    return -torch.arange(beam, device=device).expand(batch, -1)
+
+
 def empty_prefixes(batch: int, beam: int, positions: int, like: Tensor) -> Prefixes:
     """One empty prefix with probability 1 in every sentence; the other beams are impossible."""
     tokens = torch.zeros(batch, beam, positions, dtype=torch.int64, device=like.device)
-    # Impossible beams get hashes of their own, so that nothing merges with them.
-    hashes = -torch.arange(beam, device=like.device).expand(batch, -1)
     never = like.new_full((batch, beam), NEG_INF)
     certain = never.clone()
     certain[:, 0] = 0.0
+    hashes = impossible_hashes(batch, beam, like.device)
     return Prefixes(tokens, tokens.to(like.dtype), tokens[:, :, 0], hashes, certain, never, torch.zeros_like(never))
 
 
@@ -119,7 +123,7 @@ def step(prefixes: Prefixes, tokens: Tensor, log_probs: Tensor, blank: Tensor, o
         fused = fused + options.lm_weight * options.lm.score(context, tokens[:, None, :].expand_as(extended))
 
     staying = torch.logaddexp(stay_blank, stay_token) + prefixes.fused
-    chosen = torch.cat([staying, (extended + fused).view(batch, -1)], dim=1).topk(beam, dim=1).indices
+    ranked, chosen = torch.cat([staying, (extended + fused).view(batch, -1)], dim=1).topk(beam, dim=1)
     new = chosen >= beam
     pair = (chosen - beam).clamp(min=0)
     kept = gathered(
@@ -132,7 +136,11 @@ def step(prefixes: Prefixes, tokens: Tensor, log_probs: Tensor, blank: Tensor, o
         tokens=torch.where(write, kept.tokens.scatter(2, end, token), kept.tokens),
         certainty=torch.where(write, kept.certainty.scatter(2, end, certainty), kept.certainty),
         lengths=kept.lengths + new,
-        hashes=torch.where(new, hashes.view(batch, -1).gather(1, pair), kept.hashes),
+        hashes=torch.where(
+            ranked > NEG_INF,
+            torch.where(new, hashes.view(batch, -1).gather(1, pair), kept.hashes),
+            impossible_hashes(batch, beam, ranked.device),
+        ),
         blank=kept.blank.masked_fill(new, NEG_INF),
         token=torch.where(new, extended.view(batch, -1).gather(1, pair), kept.token),
         fused=torch.where(new, fused.view(batch, -1).gather(1, pair), kept.fused),
@@ -151,7 +159,10 @@ def searched_positions(blank: Tensor, bound: Tensor) -> Tuple[Tensor, Tensor]:
         ``(batch,)`` how many a sentence has.
     """
     columns = torch.arange(blank.size(1), device=bound.device)
-    open_ = (columns < bound[:, None]) & (blank.exp() <= CERTAIN_BLANK)
+    inside = columns < bound[:, None]
+    # At least one position of every sentence, so that there is a token to write.
+    least = blank.masked_fill(~inside, float("inf")).argmin(dim=1)
+    open_ = inside & ((blank.exp() <= CERTAIN_BLANK) | (columns == least[:, None]))
     counts = open_.sum(dim=1)
     order = torch.where(open_, columns, blank.size(1)).sort(dim=1).values
     return order[:, : max(int(counts.max()), 1)].clamp(max=blank.size(1) - 1), counts

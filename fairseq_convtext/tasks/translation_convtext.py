@@ -7,7 +7,7 @@ from fairseq.tasks import register_task
 from fairseq.tasks.translation import TranslationConfig, TranslationTask
 
 from fairseq_convtext.decoding.ngram import NgramModel
-from fairseq_convtext.decoding.parallel_generator import ParallelGenerator, needs_stock_generator
+from fairseq_convtext.decoding.parallel_generator import ParallelGenerator, reasons_for_stock_generator
 from fairseq_convtext.decoding.prefix_beam import SearchOptions
 from fairseq_convtext.errors import ConvTextError
 
@@ -38,10 +38,17 @@ class TranslationConvtextTask(TranslationTask):
 
     def build_generator(self, models: List[Any], args: Any, seq_gen_cls: Any = None, **kwargs: Any) -> Any:
         """One pass and an argmax; the stock generator where the options ask for what only it can do."""
+        search = self.search_options()
         stock = super().build_generator(models, args, seq_gen_cls=seq_gen_cls, **kwargs)
-        if needs_stock_generator(models, args, seq_gen_cls, kwargs):
-            return stock
-        return ParallelGenerator(models, stock, self.search_options())
+        reasons = reasons_for_stock_generator(models, args, seq_gen_cls, kwargs)
+        if not reasons:
+            return ParallelGenerator(models, stock, search)
+        if search is not None:
+            raise ConvTextError(
+                f"--ctc-beam does not go together with {', '.join(reasons)}, which only fairseq's own generator knows: "
+                "leave one of them out."
+            )
+        return stock
 
     def search_options(self) -> Optional[SearchOptions]:
         """What --ctc-beam and its companions ask for; None is the best path.
@@ -53,8 +60,9 @@ class TranslationConvtextTask(TranslationTask):
         if beam < 1:
             raise ConvTextError(f"--ctc-beam must be at least 1; found {beam}.")
         if beam == 1:
-            if path:
-                raise ConvTextError("--ctc-lm needs a search: add --ctc-beam, such as --ctc-beam 20.")
+            if path or self.cfg.ctc_token_bonus:
+                flag = "--ctc-lm" if path else "--ctc-token-bonus"
+                raise ConvTextError(f"{flag} needs a search: add --ctc-beam, such as --ctc-beam 20.")
             return None
         lm = NgramModel.load(path) if path else None
         if lm is not None and lm.vocabulary != len(self.target_dictionary):

@@ -8,5 +8,7 @@ import torch
 from fairseq_cli.train import cli_main
 
 if __name__ == "__main__":
-    with torch.autocast("cpu", dtype=torch.bfloat16):
+    # Without a cache: it is emptied when the outermost autocast ends, and this one ends with the training, so every
+    # update would go on with the weights that the first one cast.
+    with torch.autocast("cpu", dtype=torch.bfloat16, cache_enabled=False):
         cli_main()

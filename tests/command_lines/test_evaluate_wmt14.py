@@ -45,7 +45,7 @@ def test_a_parallel_model_is_tuned_translated_and_scored_once(data, checkpoints,
     (tmp_path / "checkpoint_average.pt").write_bytes(checkpoints("ctc").read_bytes())
     first = evaluate("--data", data, "--run", tmp_path, "--beam", 4, "--cpu")
     assert first.returncode == 0, first.stderr[-2000:]
-    for name in ("greedy", "search-lm"):
+    for name in ("greedy", "search-4-lm"):
         assert len(re.findall("^H-", (tmp_path / name / "test.gen").read_text(), re.MULTILINE)) == SENTENCES["test"]
         assert re.search(rf"^{name}\n(.*\n)*?sacreBLEU +\d", first.stdout, re.MULTILINE)
     chrf = [float(score) for score in re.findall(r"^chrF +([\d.]+)", first.stdout, re.MULTILINE)]
@@ -59,7 +59,7 @@ def test_what_is_missing_is_named(data, tmp_path):
         (["--data", data], "--run is missing"),
         (["--data", tmp_path, "--run", tmp_path], "expected what scripts/prepare_wmt14_en_de.sh makes"),
         (["--data", data, "--run", tmp_path], "train with scripts/train_wmt14_en_de.sh first"),
-        (["--data", data, "--run", tmp_path, "--beam", 0], "--beam must be a number from 1 on; found 0"),
+        (["--data", data, "--run", tmp_path, "--beam", 1], "--beam must be a number from 2 on; found 1"),
     ):
         found = evaluate(*arguments)
         assert found.returncode in (1, 2) and sentence in found.stderr and len(found.stderr.splitlines()) == 1

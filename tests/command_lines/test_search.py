@@ -77,6 +77,12 @@ def test_options_that_do_not_go_together_are_one_sentence(corpus, user_dir, chec
     ctc, position = checkpoints("ctc"), checkpoints("position")
     with pytest.raises(ConvTextError, match="--ctc-lm needs a search: add --ctc-beam"):
         generate(corpus, user_dir, ctc, "--ctc-lm", lm)
+    with pytest.raises(ConvTextError, match="--ctc-token-bonus needs a search: add --ctc-beam"):
+        generate(corpus, user_dir, ctc, "--ctc-token-bonus", 1.0)
+    with pytest.raises(ConvTextError, match="--ctc-beam does not go together with nbest"):
+        generate(corpus, user_dir, ctc, "--ctc-beam", 5, "--beam", 2, "--nbest", 2)
+    with pytest.raises(ConvTextError, match="--max-len-b allow 2: raise --max-len-b"):
+        generate(corpus, user_dir, ctc, "--ctc-beam", 5, "--max-len-b", 2)
     with pytest.raises(ConvTextError, match="--ctc-beam must be at least 1; found 0"):
         generate(corpus, user_dir, ctc, "--ctc-beam", 0)
     with pytest.raises(ConvTextError, match="--ctc-beam searches a CTC canvas"):

@@ -116,3 +116,25 @@ def test_no_hypothesis_is_empty_and_every_one_ends_in_eos():
     best, scores = best_hypothesis(prefix_beam_search(symbols, torch.tensor([3]), WIDE, EOS), EOS)
     assert best.tokens.tolist() == [[1, EOS]] and best.lengths.tolist() == [2]
     assert float(scores) < 0.0
+
+
+def test_a_canvas_of_certain_blanks_gives_its_most_certain_token():
+    log_probs = torch.full((2, 3, 4), 1e-7)
+    log_probs[:, :, 0] = 1.0
+    log_probs[1, 2, 3] = 1e-5
+    log_probs = log_probs.log()
+    symbols = Symbols(torch.tensor(TOKENS).expand(2, 3, -1), log_probs[:, :, 1:], log_probs[:, :, 0])
+    best, _ = best_hypothesis(prefix_beam_search(symbols, torch.tensor([1, 3]), WIDE._replace(beam=4), EOS), EOS)
+    assert best.lengths.tolist() == [2, 2] and best.tokens[:, -1].tolist() == [EOS, EOS]
+
+
+def test_no_prefix_is_in_the_beam_twice():
+    _, symbols = random_canvas(11, batch=3, positions=8, sharpness=1.0)
+    found = prefix_beam_search(symbols, torch.tensor([8, 8, 5]), WIDE._replace(beam=200), EOS)
+    for row in range(3):
+        possible = [
+            tuple(tokens[:length].tolist())
+            for tokens, length, score in zip(found.tokens[row], found.lengths[row], found.score[row])
+            if score > -1e30
+        ]
+        assert len(possible) == len(set(possible)) > 150

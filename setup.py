@@ -39,6 +39,7 @@ setup(
     install_requires=[
         "torch>=2.1",
         "numpy",
+        "numba",
         "sentencepiece",
         "subword-nmt",
         "sacrebleu>=2.0",

@@ -17,6 +17,7 @@ logging.getLogger("fairseq").setLevel(logging.WARNING)
 ROOT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT))
 from fairseq_convtext.decoding.one_pass import Symbols, best_symbols  # noqa: E402
+from fairseq_convtext.decoding.prefix_beam import SearchOptions  # noqa: E402
 
 
 class Canvas(NamedTuple):
@@ -55,11 +56,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--batch-size", type=positive, default=64)
 
 
-def read_canvases(options: argparse.Namespace, candidates: Optional[int] = None) -> Canvases:
-    """The network runs once over the subset.
+def read_canvases(options: argparse.Namespace, search: Optional[SearchOptions] = None) -> Canvases:
+    """The network runs once over the subset; ``search`` tells what a search with these options would read.
 
     Raises:
-        InputError: not a CTC model, or another number of references than sentences.
+        InputError: not a CTC model, a language model of another dictionary, or another number of references than
+            sentences.
     """
     references = read_lines(options.reference)
     from fairseq import checkpoint_utils, utils
@@ -72,6 +74,11 @@ def read_canvases(options: argparse.Namespace, candidates: Optional[int] = None)
     decoder = model.decoder
     if not getattr(decoder, "is_ctc", False):
         raise InputError(f"{options.path} was not trained with --target-alignment ctc, and only CTC has a blank")
+    if search is not None and search.lm is not None and search.lm.vocabulary != len(task.target_dictionary):
+        raise InputError(
+            f"{options.lm} has {search.lm.vocabulary} symbols and the model's dictionary "
+            f"{len(task.target_dictionary)}: train it on text of this dictionary with scripts/train_ngram.py"
+        )
     task.load_dataset(options.subset)
     batches = task.get_batch_iterator(
         task.dataset(options.subset), max_sentences=options.batch_size, required_batch_size_multiple=1
@@ -80,10 +87,10 @@ def read_canvases(options: argparse.Namespace, candidates: Optional[int] = None)
     with torch.no_grad():
         for batch in tqdm(batches, desc=options.subset, unit="batch", disable=None):
             encoder_out = model.encoder(batch["net_input"]["src_tokens"])
-            canvas = decoder.canvas(encoder_out)
-            symbols = best_symbols(
-                canvas, decoder.project, decoder.forbidden, blank=decoder.blank, candidates=candidates
-            )
+            if search is None:
+                symbols = best_symbols(decoder.canvas(encoder_out), decoder.project, decoder.forbidden, decoder.blank)
+            else:
+                symbols = decoder.candidates(encoder_out, search)
             ids = batch["id"].tolist()
             rows = [row for row, key in enumerate(ids) if key < (options.sentences or len(references))]
             if rows:

@@ -8,6 +8,7 @@ fairseq-generate --task translation_convtext takes them; the table goes to stand
 """
 
 import argparse
+import functools
 import logging
 import sys
 from pathlib import Path
@@ -21,6 +22,12 @@ from tqdm import tqdm
 from fairseq_convtext.decoding.ngram import NgramModel
 from fairseq_convtext.decoding.prefix_beam import SearchOptions, prefix_beam_search
 from fairseq_convtext.errors import ConvTextError
+
+
+def hypotheses(canvas: Canvas, search: SearchOptions, eos: int) -> List[torch.Tensor]:
+    """The best tokens of every sentence of a batch."""
+    best = prefix_beam_search(canvas.symbols, canvas.bound, search, eos)
+    return [tokens[:length] for tokens, length in zip(best.tokens[:, 0], best.lengths[:, 0])]
 
 
 def main(arguments: Optional[List[str]] = None) -> int:
@@ -38,22 +45,17 @@ def main(arguments: Optional[List[str]] = None) -> int:
     logging.disable(logging.INFO)
     try:
         lm = NgramModel.load(str(options.lm))
-        canvases = read_canvases(options, candidates=SearchOptions().candidates)
-        if lm.vocabulary != len(canvases.dictionary):
-            raise InputError(
-                f"{options.lm} has {lm.vocabulary} symbols and the model's dictionary {len(canvases.dictionary)}: "
-                "train it on text of this dictionary with scripts/train_ngram.py"
-            )
         scores = {}
         grid = [(weight, bonus) for weight in sorted(options.weights) for bonus in sorted(options.bonuses)]
+        canvases = {}
         for weight, bonus in tqdm(grid, desc="search", unit="setting", disable=None):
-            search = SearchOptions(options.beam, lm=lm if weight else None, lm_weight=weight, token_bonus=bonus)
-
-            def read(canvas: Canvas, search: SearchOptions = search) -> List[torch.Tensor]:
-                best = prefix_beam_search(canvas.symbols, canvas.bound, search, canvases.eos)
-                return [tokens[:length] for tokens, length in zip(best.tokens[:, 0], best.lengths[:, 0])]
-
-            result = canvases.bleu(read)
+            used = lm if weight else None
+            search = SearchOptions(options.beam, lm=used, lm_weight=weight, token_bonus=bonus)
+            # The model's weight does not matter for what is tried at a position, but whether there is a model.
+            if used not in canvases:
+                canvases[used] = read_canvases(options, search)
+            read = functools.partial(hypotheses, search=search, eos=canvases[used].eos)
+            result = canvases[used].bleu(read)
             scores[weight, bonus] = round(result.score, 2)
             tqdm.write(
                 f"weight {weight:4.2f}  bonus {bonus:4.2f}  sacreBLEU {result.score:6.2f}  "

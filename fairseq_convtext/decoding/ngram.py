@@ -15,6 +15,7 @@ from torch import Tensor
 from fairseq_convtext.errors import ConvTextError
 
 FORMAT = "fairseq_convtext n-gram model 1"
+PARTS = ("vocabulary", "start", "keys", "log_probs", "backoffs")
 # Longest packing of an n-gram into one int64.
 LARGEST_KEY = 2**63 - 1
 # In place of a probability of zero, which has no logarithm.
@@ -30,6 +31,8 @@ class NgramModel:
         keys: for each order, sorted int64 keys of the n-grams seen; a key is the ids as digits to base vocabulary.
         log_probs: for each order, log-probability of the last id after the others.
         backoffs: for each order but the highest, log of the weight by which shorter n-grams count after this one.
+
+    ``seen`` are the ids that occur in the text, sorted, EOS among them; all ids for a model of single ones.
     """
 
     def __init__(
@@ -38,6 +41,8 @@ class NgramModel:
         self.vocabulary, self.start = vocabulary, start
         self.keys, self.log_probs, self.backoffs = keys, log_probs, backoffs
         self.order = len(keys)
+        self.seen = torch.unique(keys[1] % vocabulary) if self.order > 1 else torch.arange(vocabulary)
+        self.seen = self.seen[self.seen != start]
 
     def score(self, context: Tensor, tokens: Tensor) -> Tensor:
         """
@@ -48,7 +53,7 @@ class NgramModel:
         Returns:
             ``(..., candidates)`` log-probabilities.
         """
-        total = torch.zeros(tokens.shape, device=tokens.device)
+        total = torch.zeros(tokens.shape)
         open_ = torch.ones_like(tokens, dtype=torch.bool)
         # Every id is in the table of single ids, so that the last round closes all.
         for order in range(self.order, 0, -1):
@@ -61,15 +66,8 @@ class NgramModel:
                 total = torch.where(open_, total + weight, total)
         return total
 
-    def to(self, device: Any) -> "NgramModel":
-        """The model on that device; itself if it is there."""
-        if self.keys[0].device == torch.device(device):
-            return self
-        moved = [[table.to(device) for table in tables] for tables in (self.keys, self.log_probs, self.backoffs)]
-        return NgramModel(self.vocabulary, self.start, *moved)
-
     def _key(self, ids: Tensor) -> Tensor:
-        key = torch.zeros(ids.shape[:-1], dtype=torch.int64, device=ids.device)
+        key = torch.zeros(ids.shape[:-1], dtype=torch.int64)
         for column in range(ids.size(-1)):
             key = key * self.vocabulary + ids[..., column]
         return key
@@ -78,11 +76,11 @@ class NgramModel:
         table = self.keys[order - 1]
         place = torch.searchsorted(table, keys).clamp(max=table.numel() - 1)
         found = table[place] == keys
-        return found, torch.where(found, values[order - 1][place], torch.zeros((), device=keys.device))
+        return found, torch.where(found, values[order - 1][place], torch.zeros(()))
 
     def state_dict(self) -> Dict[str, Any]:
         """For ``torch.save``."""
-        return {"format": FORMAT, **vars(self)}
+        return {"format": FORMAT, **{name: getattr(self, name) for name in PARTS}}
 
     @classmethod
     def load(cls, path: str) -> "NgramModel":
@@ -95,8 +93,7 @@ class NgramModel:
             raise ConvTextError(f"{path} cannot be read as an n-gram model: {error}.") from error
         if not isinstance(state, dict) or state.get("format") != FORMAT:
             raise ConvTextError(f"{path} is not an n-gram model of this version: make it with scripts/train_ngram.py.")
-        names = ("vocabulary", "start", "keys", "log_probs", "backoffs")
-        return cls(*(state[name] for name in names))
+        return cls(*(state[name] for name in PARTS))
 
 
 def train_ngram(sentences: Iterable[Sequence[int]], order: int, vocabulary: int, start: int, eos: int) -> NgramModel:

@@ -93,8 +93,10 @@ def best_symbols(
 
 def normalised(scores: Tensor, forbidden: Sequence[int]) -> Tensor:
     """float32 log-probabilities ``(rows, vocabulary)`` over the symbols that are not forbidden."""
-    ids = torch.tensor(forbidden, device=scores.device)
-    return scores.float().index_fill(1, ids, NEG_INF).log_softmax(dim=1)
+    ids = torch.tensor(forbidden, dtype=torch.int64, device=scores.device)
+    # A smaller type is copied anyway; float32 scores belong to the caller.
+    own = scores.clone() if scores.dtype == torch.float32 else scores.float()
+    return own.index_fill_(1, ids, NEG_INF).log_softmax(dim=1)
 
 
 def read_position(symbols: Symbols, bound: Tensor, eos: int) -> OnePass:

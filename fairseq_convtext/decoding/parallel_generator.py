@@ -103,7 +103,6 @@ class ParallelGenerator:
         if self.search is None:
             best = self.model.decoder.one_pass(encoder_out)
         else:
-            self.search = self.search.on(encoder_out["bound"].device)
             best, scores = best_hypothesis(self.model.decoder.search(encoder_out, self.search), self.eos)
         longest = min(
             int(self.stock.max_len_a * sample["net_input"]["src_tokens"].size(1) + self.stock.max_len_b),
@@ -130,7 +129,7 @@ class ParallelGenerator:
         found = []
         for row, length in enumerate(best.lengths.tolist()):
             sums = running[row, :length]
-            score = sums[-1].clone() if scores is None else scores[row].cpu().clone()
+            score = sums[-1].clone() if scores is None else scores[row].clone()
             if self.stock.normalize_scores:
                 score /= length**self.stock.len_penalty
             found.append(

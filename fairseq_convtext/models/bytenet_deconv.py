@@ -20,7 +20,16 @@ from fairseq.models import (
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from fairseq_convtext.decoding.one_pass import NEG_INF, OnePass, best_symbols, normalised, read_ctc, read_position
+from fairseq_convtext.decoding.ngram import NgramModel
+from fairseq_convtext.decoding.one_pass import (
+    NEG_INF,
+    OnePass,
+    Symbols,
+    best_symbols,
+    normalised,
+    read_ctc,
+    read_position,
+)
 from fairseq_convtext.decoding.prefix_beam import Prefixes, SearchOptions, prefix_beam_search
 from fairseq_convtext.errors import ConvTextError
 from fairseq_convtext.models.bytenet_deconv_config import BytenetDeconvConfig, complete_config
@@ -96,6 +105,7 @@ class BytenetDeconvDecoder(FairseqIncrementalDecoder):
         )
         self.dropout = nn.Dropout(cfg.dropout)
         self.project = output_projection(cfg.encoder_channels, len(dictionary), tied)
+        self.kept_rows: Optional[Tuple[Any, Tuple[Tensor, Tensor, Tensor]]] = None
 
     def canvas(
         self,
@@ -173,9 +183,36 @@ class BytenetDeconvDecoder(FairseqIncrementalDecoder):
 
     def search(self, encoder_out: Dict[str, Any], options: SearchOptions) -> Prefixes:
         """The beams of every sentence by CTC prefix search, best first; the network runs once."""
+        return prefix_beam_search(self.candidates(encoder_out, options), encoder_out["bound"], options, self.eos)
+
+    def candidates(self, encoder_out: Dict[str, Any], options: SearchOptions) -> Symbols:
+        """What a search tries at each position: with a language model, only tokens that its text has.
+
+        The others were never a target, and the projection, the largest product, gets by without their rows.
+        """
         canvas = self.canvas(encoder_out)
-        symbols = best_symbols(canvas, self.project, self.forbidden, blank=self.blank, candidates=options.candidates)
-        return prefix_beam_search(symbols, encoder_out["bound"], options, self.eos)
+        if options.lm is None:
+            return best_symbols(canvas, self.project, self.forbidden, self.blank, candidates=options.candidates)
+        ids, weight, bias = self.rows_of(options.lm)
+        project = functools.partial(F.linear, weight=weight, bias=bias)
+        symbols = best_symbols(canvas, project, [], blank=0, candidates=options.candidates)
+        return symbols._replace(tokens=ids[symbols.tokens])
+
+    def rows_of(self, lm: NgramModel) -> Tuple[Tensor, Tensor, Tensor]:
+        """Ids that a language model's text has, the blank before them, and their rows of the projection."""
+        weight, bias = self.project.weight, self.project.bias
+        made_for = (lm, weight._version, weight.dtype, weight.device)
+        if self.kept_rows is None or self.kept_rows[0] != made_for:
+            written = lm.seen[~torch.isin(lm.seen, torch.tensor([self.blank, *self.forbidden]))]
+            ids = F.pad(written, (1, 0), value=self.blank).to(weight.device)
+            self.kept_rows = made_for, (ids, weight[ids], bias[ids])
+        return self.kept_rows[1]
+
+    def train(self, mode: bool = True) -> "BytenetDeconvDecoder":
+        """As the base class; what was kept of the weights is gone, for they are about to change."""
+        if mode:
+            self.kept_rows = None
+        return super().train(mode)
 
     @property
     def forbidden(self) -> List[int]:

@@ -16,8 +16,17 @@ def preset(args: Any, **values: Any) -> None:
 
 @register_model_architecture("bytenet_deconv", "bytenet_deconv_tiny")
 def bytenet_deconv_tiny(args: Any) -> None:
-    """For small corpora and CPUs."""
-    preset(args, encoder_channels=256, encoder_layers=15, decoder_layers=10, dropout=0.1, spatial_dropout=0.1)
+    """For small corpora and CPUs: few gated blocks, which cost less time than many bottlenecks of the same size."""
+    preset(
+        args,
+        encoder_block="glu",
+        encoder_channels=192,
+        encoder_layers=6,
+        decoder_layers=4,
+        dilations=[1, 2, 4, 8],
+        dropout=0.1,
+        spatial_dropout=0.2,
+    )
 
 
 @register_model_architecture("bytenet_deconv", "bytenet_deconv_iwslt_de_en")
@@ -40,7 +49,7 @@ def densenet_deconv(args: Any) -> None:
 
 @register_model_architecture("bytenet", "bytenet_tiny")
 def bytenet_tiny(args: Any) -> None:
-    """As large as bytenet_deconv_tiny."""
+    """4 million parameters, for small corpora and CPUs."""
     preset(args, encoder_channels=256, encoder_layers=15, decoder_layers=10, dropout=0.1, spatial_dropout=0.1)
 
 

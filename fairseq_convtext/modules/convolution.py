@@ -10,6 +10,10 @@ from torch.nn import functional as F
 from fairseq_convtext.errors import ConvTextError
 from fairseq_convtext.modules.history import History
 
+# Up to this many positions in a batch, gathering what a filter reads and one product beat the convolution kernel on a
+# CPU (4 to 6 times for a single sentence).
+FEW_POSITIONS = 128
+
 
 class DilatedConv(nn.Module):
     """Length-preserving convolution that never reads padding.
@@ -37,7 +41,9 @@ class DilatedConv(nn.Module):
             raise ConvTextError(f"--dilations must be positive; found {dilation}.")
         self.in_channels, self.kernel_size, self.dilation, self.groups = in_channels, kernel_size, dilation, groups
         self.causal = causal
-        self.weight = nn.Parameter(torch.empty(out_channels, in_channels // groups, 1, kernel_size))
+        # Channels last in memory, as what it is applied to: flattened it is the matrix of a product.
+        shape = (out_channels, in_channels // groups, 1, kernel_size)
+        self.weight = nn.Parameter(torch.empty(shape, memory_format=torch.channels_last))
         self.bias = nn.Parameter(torch.zeros(out_channels))
         nn.init.normal_(self.weight, std=math.sqrt(1.0 / (in_channels // groups * kernel_size)))
 
@@ -55,10 +61,20 @@ class DilatedConv(nn.Module):
         if self.causal:
             reach, padding = 2 * padding, 0
             x = F.pad(x, (0, 0, reach, 0)) if history is None else history.prepend(self, x, reach)
+        if self.groups == 1 and x.numel() <= FEW_POSITIONS * self.in_channels and not torch.is_grad_enabled():
+            return self.as_product(F.pad(x, (0, 0, padding, padding)))
         # As an image of height 1 the (batch, positions, channels) memory is channels-last, and no copy is made.
         image = x.transpose(1, 2).unsqueeze(2)
         y = F.conv2d(image, self.weight, self.bias, 1, (0, padding), (1, self.dilation), self.groups)
         return y.squeeze(2).transpose(1, 2)
+
+    def as_product(self, x: Tensor) -> Tensor:
+        """The convolution of an input that has its padding, as one product of gathered positions."""
+        batch, padded, channels = x.shape
+        positions = padded - self.dilation * (self.kernel_size - 1)
+        strides = (padded * channels, channels, self.dilation * channels, 1)
+        read = x.contiguous().as_strided((batch, positions, self.kernel_size, channels), strides)
+        return F.linear(read.flatten(2), self.weight.permute(0, 2, 3, 1).flatten(1), self.bias)
 
     def extra_repr(self) -> str:
         return (

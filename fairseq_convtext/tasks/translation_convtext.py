@@ -64,6 +64,8 @@ class TranslationConvtextTask(TranslationTask):
                 flag = "--ctc-lm" if path else "--ctc-token-bonus"
                 raise ConvTextError(f"{flag} needs a search: add --ctc-beam, such as --ctc-beam 20.")
             return None
+        if self.cfg.ctc_lm_weight < 0:
+            raise ConvTextError(f"--ctc-lm-weight must not be negative; found {self.cfg.ctc_lm_weight}.")
         lm = NgramModel.load(path) if path else None
         if lm is not None and lm.vocabulary != len(self.target_dictionary):
             raise ConvTextError(

@@ -10,7 +10,6 @@ from fairseq_convtext.decoding.prefix_beam import (
     SearchOptions,
     best_hypothesis,
     prefix_beam_search,
-    searched_positions,
 )
 
 EOS, START = 0, 5
@@ -96,7 +95,7 @@ def test_a_sentence_does_not_depend_on_its_batch():
         assert beams(together, row) == pytest.approx(beams(alone, 0), abs=1e-5)
 
 
-def test_positions_with_a_certain_blank_are_left_out_and_still_separate_equal_tokens():
+def test_a_certain_blank_separates_equal_tokens():
     # 1, certain blank, 1, certain blank: two tokens, not one repeated.
     log_probs = torch.full((1, 4, 4), 1e-6)
     for position, symbol in enumerate([1, 0, 1, 0]):
@@ -104,8 +103,6 @@ def test_positions_with_a_certain_blank_are_left_out_and_still_separate_equal_to
     log_probs = log_probs.log()
     tokens = torch.tensor(TOKENS).expand(1, 4, -1)
     symbols = Symbols(tokens, log_probs[:, :, 1:], log_probs[:, :, 0])
-    index, counts = searched_positions(symbols.blank_log_probs, torch.tensor([4]))
-    assert index.tolist() == [[0, 2]] and counts.tolist() == [2]
     found = prefix_beam_search(symbols, torch.tensor([4]), WIDE._replace(beam=4), EOS)
     assert found.tokens[0, 0, :2].tolist() == [1, 1] and found.lengths[0, 0] == 2
 
@@ -138,3 +135,26 @@ def test_no_prefix_is_in_the_beam_twice():
             if score > -1e30
         ]
         assert len(possible) == len(set(possible)) > 100
+
+
+def test_a_beam_too_narrow_for_any_token_gives_the_most_certain_one():
+    log_probs = torch.tensor([[[0.98, 0.01, 0.006, 0.004], [0.9, 0.05, 0.03, 0.02]]]).log()
+    symbols = Symbols(torch.tensor(TOKENS).expand(1, 2, -1), log_probs[:, :, 1:], log_probs[:, :, 0])
+    best, _ = best_hypothesis(prefix_beam_search(symbols, torch.tensor([2]), SearchOptions(beam=1), EOS), EOS)
+    assert best.tokens.tolist() == [[1, EOS]]
+
+
+def test_orders_beyond_the_text_and_unseen_histories_are_scored_as_the_model_scores_them():
+    _, symbols = random_canvas(5, batch=3, positions=6)
+    lm = train_ngram([[1], [3, 2]], order=4, vocabulary=6, start=START, eos=EOS)
+    found = prefix_beam_search(symbols, torch.tensor([6, 6, 4]), WIDE._replace(lm=lm, lm_weight=1.0), EOS)
+    plain = prefix_beam_search(symbols, torch.tensor([6, 6, 4]), WIDE, EOS)
+    for row in range(3):
+        without = beams(plain, row)
+        for tokens, score in beams(found, row).items():
+            history = [START] * 3 + [*tokens, EOS]
+            language = sum(
+                float(lm.score(torch.tensor(history[i : i + 3]), torch.tensor([history[i + 3]])))
+                for i in range(len(tokens) + 1)
+            )
+            assert score == pytest.approx(without[tokens] + language, abs=1e-3)

@@ -1,3 +1,5 @@
+import unittest.mock
+
 import pytest
 import torch
 from torch.nn import functional as F
@@ -26,6 +28,20 @@ def test_values_and_gradients_are_those_of_conv1d(kernel_size, dilation, depthwi
     torch.testing.assert_close(y, reference)
     for f, w in zip(found, wanted):
         torch.testing.assert_close(f, w, rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.parametrize("causal", [False, True])
+@pytest.mark.parametrize("kernel_size, dilation", [(1, 1), (3, 1), (5, 4)])
+def test_few_positions_without_gradient_give_the_same(kernel_size, dilation, causal):
+    torch.manual_seed(0)
+    conv = DilatedConv(6, 8, kernel_size, dilation, causal=causal)
+    torch.nn.init.normal_(conv.bias)
+    x = torch.randn(2, 11, 6)
+    mask = (torch.arange(11) >= torch.tensor([11, 7])[:, None])[:, :, None]
+    with torch.no_grad(), unittest.mock.patch.object(conv, "as_product", side_effect=conv.as_product) as used:
+        found = conv(x, mask)
+    assert used.call_count == 1
+    torch.testing.assert_close(found, conv(x, mask).detach())
 
 
 def test_padding_is_never_read():

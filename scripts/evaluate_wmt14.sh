@@ -4,7 +4,7 @@
 # Usage: scripts/evaluate_wmt14.sh --data OUT --run FOLDER [--beam N] [--cpu]
 #   --data OUT      folder that scripts/prepare_wmt14_en_de.sh made (--route raw)
 #   --run FOLDER    folder that scripts/train_wmt14_en_de.sh made (checkpoint_average.pt in it)
-#   --beam N        of the CTC search and of autoregressive models (default: 20 and 5)
+#   --beam N        of the CTC search and of autoregressive models (default: 10 and 5)
 #   --cpu           no GPU
 # A model that writes all positions at once is read greedily with a tuned blank penalty, and by CTC search with an
 # n-gram model of the training targets; any other by fairseq's generator, greedily and with a beam. All weights are
@@ -62,11 +62,11 @@ flags_of() {
     [[ -s "$run/$1/flags" ]] || { printf '%s\n' "${@:2}" >"$run/$1/flags.part" && mv "$run/$1/flags.part" "$run/$1/flags"; }
 }
 if grep -q '^row=bytenet_deconv ' "$run/settings"; then
-    names=(greedy "search-${beam:-20}-lm")
+    names=(greedy "search-${beam:-10}-lm")
     convtext_language_model "$data" "$target"
     convtext_tune_penalty "$data/bin" "$checkpoint" "$data/reference/valid.$target" "$run/greedy/flags"
-    convtext_tune_search "$data/bin" "$checkpoint" "$data/reference/valid.$target" "$run/search-${beam:-20}-lm/flags" \
-        "$data/lm.$target.pt" --beam "${beam:-20}" --sentences 1000
+    convtext_tune_search "$data/bin" "$checkpoint" "$data/reference/valid.$target" "$run/search-${beam:-10}-lm/flags" \
+        "$data/lm.$target.pt" --beam "${beam:-10}" --sentences 1000
 else
     names=(greedy "beam-${beam:-5}")
     limits=(--task=translation --required-batch-size-multiple=1 --max-len-a=1.5 --max-len-b=10)

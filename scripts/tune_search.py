@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
 """Find the weights of the CTC search with a language model: BLEU on the validation set for a grid.
 
-  tune_search.py DATA --path checkpoint_best.pt --reference valid.de --lm lm.de.pt [--beam 20]
+  tune_search.py DATA --path checkpoint_best.pt --reference valid.de --lm lm.de.pt [--beam 10]
 
 The network runs once; only the search is repeated. Standard output is the flags of the best setting, one a line, as
 fairseq-generate --task translation_convtext takes them; the table goes to standard error.
@@ -36,7 +36,7 @@ def main(arguments: Optional[List[str]] = None) -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=layout)
     add_arguments(parser)
     parser.add_argument("--lm", type=Path, required=True, help="model of scripts/train_ngram.py")
-    parser.add_argument("--beam", type=int, default=20)
+    parser.add_argument("--beam", type=int, default=10)
     parser.add_argument("--weights", type=float, nargs="+", default=[0.0, 0.1, 0.2, 0.3, 0.4])
     parser.add_argument("--bonuses", type=float, nargs="+", default=[0.5, 1.0, 1.5, 2.0, 2.5])
     options = parser.parse_args(arguments)

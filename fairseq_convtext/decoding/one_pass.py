@@ -4,7 +4,7 @@ Both generators use this file: the parallel one prints its result, the stock one
 log-probabilities column by column, so that their outputs agree to the last digit.
 """
 
-from typing import Callable, NamedTuple, Optional, Sequence
+from typing import Callable, Iterator, NamedTuple, Optional, Sequence
 
 import torch
 from torch import Tensor
@@ -12,15 +12,16 @@ from torch.nn import functional as F
 
 NEG_INF = float("-inf")
 # Scores (positions x vocabulary) that exist at a time; on a CPU, as many as stay in its cache.
-CHUNK_ELEMENTS = {"cpu": 1 << 19, "cuda": 1 << 24}
+CHUNK_ELEMENTS = {"cpu": 1 << 18, "cuda": 1 << 24}
+
+FIRST_ROWS = 64
 
 
 class Symbols(NamedTuple):
     """What the model would write at each canvas position; ``(batch, positions)``.
 
     Attributes:
-        tokens: best symbol other than the blank; where several candidates were asked for, ``(batch, positions,
-            candidates)``, best first.
+        tokens: best symbol other than the blank; for a search ``(batch, positions, candidates)``, best first.
         log_probs: its log-probability, or theirs.
         blank_log_probs: log-probability of the blank; -inf without a blank.
     """
@@ -56,7 +57,6 @@ def best_symbols(
     forbidden: Sequence[int],
     blank: Optional[int] = None,
     not_first: Optional[int] = None,
-    candidates: Optional[int] = None,
 ) -> Symbols:
     """Best symbol of each position, with the vocabulary-sized scores never held whole.
 
@@ -66,29 +66,34 @@ def best_symbols(
         forbidden: ids that are never written; they take no part in the softmax.
         blank: id of the blank, for CTC.
         not_first: id that may not stand at position 0 (EOS: a hypothesis has at least one token).
-        candidates: how many symbols of each position; None gives the best one, without a dimension for it.
     """
-    batch, positions, channels = features.shape
-    rows = features.reshape(-1, channels)
-    first = torch.arange(rows.size(0), device=rows.device) % max(positions, 1) == 0
+    batch, positions, _ = features.shape
     tokens, log_probs, blanks = [], [], []
-    step = None
     start = 0
-    while start < rows.size(0):
-        # One row tells how large the vocabulary is.
-        step = step or max(1, CHUNK_ELEMENTS.get(rows.device.type, 1 << 19) // project(rows[:1]).size(1))
-        part = slice(start, start + step)
-        scores = normalised(project(rows[part]), forbidden)
+    for scores in score_chunks(features, project):
+        scores = normalised(scores, forbidden)
         blanks.append(scores[:, blank].clone() if blank is not None else scores.new_full(scores.shape[:1], NEG_INF))
         if blank is not None:
             scores[:, blank] = NEG_INF
         if not_first is not None:
-            scores[first[part], not_first] = NEG_INF
-        best = scores.max(dim=1) if candidates is None else scores.topk(min(candidates, scores.size(1)), dim=1)
+            first = torch.arange(start, start + scores.size(0), device=scores.device) % max(positions, 1) == 0
+            scores[first, not_first] = NEG_INF
+        best = scores.max(dim=1)
         tokens.append(best.indices)
         log_probs.append(best.values)
-        start += step
+        start += scores.size(0)
     return Symbols(*(torch.cat(parts).unflatten(0, (batch, positions)) for parts in (tokens, log_probs, blanks)))
+
+
+def score_chunks(features: Tensor, project: Callable[[Tensor], Tensor]) -> Iterator[Tensor]:
+    """Scores ``(rows, vocabulary)`` of the positions of all sentences, one after the other, so many at a time."""
+    rows = features.reshape(-1, features.size(2))
+    start, step = 0, FIRST_ROWS
+    while start < rows.size(0):
+        scores = project(rows[start : start + step])
+        yield scores
+        # Only now it is known how large the vocabulary is.
+        start, step = start + step, max(1, CHUNK_ELEMENTS.get(rows.device.type, 1 << 18) // scores.size(1))
 
 
 def normalised(scores: Tensor, forbidden: Sequence[int]) -> Tensor:

@@ -97,7 +97,8 @@ class ParallelGenerator:
         """A list of one hypothesis for every sentence of the batch, in fairseq's format."""
         if any(value is not None for value in kwargs.values()):
             return self.stock.generate(models, sample, **kwargs)
-        self.model.eval()
+        if self.model.training:
+            self.model.eval()
         encoder_out = self.model.encoder.forward_torchscript(sample["net_input"])
         scores = None
         if self.search is None:

@@ -6,7 +6,7 @@ search runs on the CPU wherever the network ran: what it reads is a few candidat
 """
 
 import functools
-from typing import NamedTuple, Optional, Tuple
+from typing import Callable, NamedTuple, Optional, Tuple
 
 import numpy as np
 import torch
@@ -14,7 +14,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from fairseq_convtext.decoding.ngram import NgramModel
-from fairseq_convtext.decoding.one_pass import OnePass, Symbols
+from fairseq_convtext.decoding.one_pass import OnePass, Symbols, score_chunks
 from fairseq_convtext.decoding.prefix_beam_kernel import Tables, search
 
 
@@ -30,7 +30,7 @@ class SearchOptions(NamedTuple):
     """
 
     beam: int = 10
-    candidates: int = 8
+    candidates: int = 4
     lm: Optional[NgramModel] = None
     lm_weight: float = 0.0
     token_bonus: float = 0.0
@@ -56,19 +56,50 @@ class Prefixes(NamedTuple):
 def tables_of(lm: Optional[NgramModel]) -> Tables:
     """The language model as the kernel reads it; no orders for None."""
     if lm is None:
-        none = np.zeros(0, np.int64)
-        return Tables(1, 0, np.zeros(1, np.int64), none, none.astype(np.float32), none.astype(np.float32))
-    sizes = [len(keys) for keys in lm.keys]
-    backoffs = [*lm.backoffs, torch.zeros(sizes[-1])]
-    joined = (torch.cat(tables).numpy() for tables in (lm.keys, lm.log_probs, backoffs))
-    return Tables(lm.vocabulary, lm.start, np.cumsum([0, *sizes]), *joined)
+        none, numbers = np.zeros(0, np.int64), np.zeros(0, np.float32)
+        return Tables(1, 0, np.zeros(1, np.int64), none, numbers, numbers, none)
+    offsets = np.cumsum([0, *map(len, lm.keys)])
+    backoffs = [*lm.backoffs, torch.zeros(len(lm.keys[-1]))]
+    keys, log_probs, backoffs = (torch.cat(tables).numpy() for tables in (lm.keys, lm.log_probs, backoffs))
+    longer = [
+        offsets[order] + torch.searchsorted(longer, shorter * lm.vocabulary).numpy()
+        for order, (shorter, longer) in enumerate(zip(lm.keys, lm.keys[1:]), start=1)
+    ]
+    # The longest have none; one more, for the end of the last one's.
+    longer = np.concatenate([*longer, np.full(len(lm.keys[-1]) + 1, offsets[-1])])
+    return Tables(lm.vocabulary, lm.start, offsets, keys, log_probs, backoffs, longer)
+
+
+def best_candidates(features: Tensor, project: Callable[[Tensor], Tensor], count: int) -> Symbols:
+    """The best symbols of each position and the blank, with the probabilities that they have among themselves.
+
+    A search compares what can stand at the same position, so it finds the same without the softmax over the whole
+    vocabulary, which would take as long as the projection.
+
+    Args:
+        features: ``(batch, positions, channels)`` canvas.
+        project: ``(rows, channels)`` to scores ``(rows, symbols)`` before the softmax, those of the blank last.
+        count: how many symbols besides the blank; all if there are fewer.
+
+    Returns:
+        Symbols whose tokens are columns of ``project``.
+    """
+    tokens, log_probs, blanks = [], [], []
+    for scores in score_chunks(features, project):
+        best = scores[:, :-1].topk(min(count, scores.size(1) - 1), dim=1)
+        among = torch.cat([best.values, scores[:, -1:]], dim=1).log_softmax(dim=1, dtype=torch.float32)
+        tokens.append(best.indices)
+        log_probs.append(among[:, :-1])
+        blanks.append(among[:, -1])
+    shape = features.shape[:2]
+    return Symbols(*(torch.cat(parts).unflatten(0, shape) for parts in (tokens, log_probs, blanks)))
 
 
 def prefix_beam_search(symbols: Symbols, bound: Tensor, options: SearchOptions, eos: int) -> Prefixes:
     """The beams of every sentence when its canvas is read, best first. No best hypothesis is empty.
 
     Args:
-        symbols: candidates of every position, see ``best_symbols``.
+        symbols: candidates of every position, see ``best_candidates``.
         bound: ``(batch,)`` canvas positions of each sentence.
         options: see there.
         eos: id that the language model predicts at the end.

@@ -24,10 +24,9 @@ class Trie(NamedTuple):
         slot: place in the beam, NONE outside.
         certainty: log-probability of the last token where it was first written.
         fused: weighted language model and bonus of all tokens.
-        asked: whether the next three are filled in; column n - 1 belongs to n-grams of n tokens.
-        history: key of the last n - 1 tokens.
-        begin, end: rows of the language model's tables whose n-grams begin with them.
-        backoff: weight when the token after them is not there.
+        history: column n is the key of the last n tokens.
+        begin, end: the language model's rows of n + 1 tokens that begin with them.
+        backoff: weight when the token after them is not in those rows.
     """
 
     parent: np.ndarray
@@ -38,7 +37,6 @@ class Trie(NamedTuple):
     slot: np.ndarray
     certainty: np.ndarray
     fused: np.ndarray
-    asked: np.ndarray
     history: np.ndarray
     begin: np.ndarray
     end: np.ndarray
@@ -54,6 +52,7 @@ class Tables(NamedTuple):
         offsets: where each order begins, and the end of the last.
         keys: sorted within an order.
         log_probs, backoffs: of each key; the highest order has no back-off weights, zero here.
+        longer: first row that begins with each key and has one token more; it ends where that of the next key begins.
     """
 
     vocabulary: int
@@ -62,6 +61,7 @@ class Tables(NamedTuple):
     keys: np.ndarray
     log_probs: np.ndarray
     backoffs: np.ndarray
+    longer: np.ndarray
 
 
 compiled: Any = numba.njit(cache=True, nogil=True)
@@ -75,18 +75,6 @@ def log_add(a: float, b: float) -> float:
 
 
 @compiled
-def first_not_below(keys: np.ndarray, begin: int, end: int, key: int) -> int:
-    """The first row of ``begin .. end`` whose key is not smaller; ``end`` if there is none."""
-    while begin < end:
-        middle = (begin + end) // 2
-        if keys[middle] < key:
-            begin = middle + 1
-        else:
-            end = middle
-    return begin
-
-
-@compiled
 def new_trie(nodes: int, orders: int) -> Trie:
     return Trie(
         np.full(nodes, NONE, np.int64),
@@ -97,7 +85,6 @@ def new_trie(nodes: int, orders: int) -> Trie:
         np.full(nodes, NONE, np.int64),
         np.zeros(nodes),
         np.zeros(nodes),
-        np.zeros(nodes, np.bool_),
         np.zeros((nodes, orders), np.int64),
         np.zeros((nodes, orders), np.int64),
         np.zeros((nodes, orders), np.int64),
@@ -106,7 +93,41 @@ def new_trie(nodes: int, orders: int) -> Trie:
 
 
 @compiled
-def child_of(trie: Trie, used: int, node: int, token: int, vocabulary: int) -> int:
+def remember(trie: Trie, node: int, column: int, key: int, row: int, lm: Tables) -> None:
+    """The last ``column`` tokens of a prefix are the language model's ``row``, or no row of it (NONE)."""
+    trie.history[node, column] = key
+    if row != NONE:
+        trie.backoff[node, column] = lm.backoffs[row]
+        trie.begin[node, column], trie.end[node, column] = lm.longer[row], lm.longer[row + 1]
+
+
+@compiled
+def row_of(keys: np.ndarray, begin: int, end: int, key: int) -> int:
+    """The row of a key among sorted ones; NONE if it is not there."""
+    while begin < end:
+        middle = (begin + end) // 2
+        found = keys[middle]
+        if found == key:
+            return middle
+        if found < key:
+            begin = middle + 1
+        else:
+            end = middle
+    return NONE
+
+
+@compiled
+def new_root(trie: Trie, lm: Tables) -> None:
+    """The empty prefix: every history is the start of the sentence."""
+    key = 0
+    for column in range(1, trie.history.shape[1]):
+        key = key * lm.vocabulary + lm.start
+        row = row_of(lm.keys, lm.offsets[column - 1], lm.offsets[column], key)
+        remember(trie, ROOT, column, key, row, lm)
+
+
+@compiled
+def child_of(trie: Trie, used: int, node: int, token: int, lm: Tables) -> int:
     """The node of the prefix with one token more; ``used``, the next free one, if it is new."""
     found = trie.child[node]
     while found != NONE:
@@ -115,38 +136,26 @@ def child_of(trie: Trie, used: int, node: int, token: int, vocabulary: int) -> i
         found = trie.sibling[found]
     trie.parent[used], trie.token[used], trie.length[used] = node, token, trie.length[node] + 1
     trie.sibling[used], trie.child[node] = trie.child[node], used
-    power = 1
     for column in range(1, trie.history.shape[1]):
-        power *= vocabulary
-        trie.history[used, column] = (trie.history[node, column] * vocabulary + token) % power
+        key, row = trie.history[node, column - 1] * lm.vocabulary + token, token  # every id is a row of single ones
+        if column > 1:
+            row = row_of(lm.keys, trie.begin[node, column - 1], trie.end[node, column - 1], key)
+        remember(trie, used, column, key, row, lm)
     return used
 
 
 @compiled
 def language_score(trie: Trie, node: int, token: int, lm: Tables) -> float:
     """log p(token | the prefix): the longest n-gram there is, times the back-off weights passed on the way."""
-    orders = trie.history.shape[1]
-    if not trie.asked[node]:
-        trie.asked[node] = True
-        for column in range(1, orders):
-            key, last = trie.history[node, column], lm.offsets[column]
-            row = first_not_below(lm.keys, lm.offsets[column - 1], last, key)
-            if row < last and lm.keys[row] == key:
-                trie.backoff[node, column] = lm.backoffs[row]
-            end = lm.offsets[column + 1]
-            begin = first_not_below(lm.keys, last, end, key * lm.vocabulary)
-            trie.begin[node, column] = begin
-            trie.end[node, column] = first_not_below(lm.keys, begin, end, (key + 1) * lm.vocabulary)
     total = 0.0
-    for column in range(orders - 1, 0, -1):
+    for column in range(trie.history.shape[1] - 1, 0, -1):
         begin, end = trie.begin[node, column], trie.end[node, column]
         if begin < end:
-            key = trie.history[node, column] * lm.vocabulary + token
-            row = first_not_below(lm.keys, begin, end, key)
-            if row < end and lm.keys[row] == key:
+            row = row_of(lm.keys, begin, end, trie.history[node, column] * lm.vocabulary + token)
+            if row != NONE:
                 return total + lm.log_probs[row]
         total += trie.backoff[node, column]
-    return total + lm.log_probs[token]  # every id is among the single ones
+    return total + lm.log_probs[token]
 
 
 @compiled
@@ -191,9 +200,8 @@ def search_sentence(
     candidates = tokens.shape[1]
     orders = len(lm.offsets) - 1
     trie = new_trie(1 + positions * beam, max(orders, 1))
+    new_root(trie, lm)
     used = 1
-    for column in range(1, orders):
-        trie.history[ROOT, column] = trie.history[ROOT, column - 1] * lm.vocabulary + lm.start
 
     nodes, at_blank, at_token = np.zeros(beam, np.int64), np.full(beam, NEG_INF), np.full(beam, NEG_INF)
     count, at_blank[0], trie.slot[ROOT] = 1, 0.0, 0
@@ -249,7 +257,7 @@ def search_sentence(
             if k < 0:
                 next_nodes[place] = nodes[i]
                 continue
-            node = child_of(trie, used, nodes[i], tokens[t, k], lm.vocabulary)
+            node = child_of(trie, used, nodes[i], tokens[t, k], lm)
             used += node == used
             trie.certainty[node], trie.fused[node], next_nodes[place] = log_probs[t, k], values[place, 1], node
         # Only now: nodes and states of the old beam are read above.

@@ -30,7 +30,7 @@ from fairseq_convtext.decoding.one_pass import (
     read_ctc,
     read_position,
 )
-from fairseq_convtext.decoding.prefix_beam import Prefixes, SearchOptions, prefix_beam_search
+from fairseq_convtext.decoding.prefix_beam import Prefixes, SearchOptions, best_candidates, prefix_beam_search
 from fairseq_convtext.errors import ConvTextError
 from fairseq_convtext.models.bytenet_deconv_config import BytenetDeconvConfig, complete_config
 from fairseq_convtext.models.checks import check_parameters, check_task
@@ -190,21 +190,19 @@ class BytenetDeconvDecoder(FairseqIncrementalDecoder):
 
         The others were never a target, and the projection, the largest product, gets by without their rows.
         """
-        canvas = self.canvas(encoder_out)
-        if options.lm is None:
-            return best_symbols(canvas, self.project, self.forbidden, self.blank, candidates=options.candidates)
         ids, weight, bias = self.rows_of(options.lm)
         project = functools.partial(F.linear, weight=weight, bias=bias)
-        symbols = best_symbols(canvas, project, [], blank=0, candidates=options.candidates)
+        symbols = best_candidates(self.canvas(encoder_out), project, options.candidates)
         return symbols._replace(tokens=ids[symbols.tokens])
 
-    def rows_of(self, lm: NgramModel) -> Tuple[Tensor, Tensor, Tensor]:
-        """Ids that a language model's text has, the blank before them, and their rows of the projection."""
+    def rows_of(self, lm: Optional[NgramModel]) -> Tuple[Tensor, Tensor, Tensor]:
+        """Ids that a search may write, the blank after them, and their rows of the projection."""
         weight, bias = self.project.weight, self.project.bias
         made_for = (lm, weight._version, weight.dtype, weight.device)
         if self.kept_rows is None or self.kept_rows[0] != made_for:
-            written = lm.seen[~torch.isin(lm.seen, torch.tensor([self.blank, *self.forbidden]))]
-            ids = F.pad(written, (1, 0), value=self.blank).to(weight.device)
+            ids = torch.arange(weight.size(0)) if lm is None else lm.seen
+            ids = ids[~torch.isin(ids, torch.tensor([self.blank, *self.forbidden]))]
+            ids = F.pad(ids, (0, 1), value=self.blank).to(weight.device)
             self.kept_rows = made_for, (ids, weight[ids], bias[ids])
         return self.kept_rows[1]
 

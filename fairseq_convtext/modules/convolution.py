@@ -15,6 +15,11 @@ from fairseq_convtext.modules.history import History
 FEW_POSITIONS = 128
 
 
+def few_positions(x: Tensor) -> bool:
+    """Whether ``(batch, positions, channels)`` is small enough for a product in the place of a kernel."""
+    return x.size(0) * x.size(1) <= FEW_POSITIONS and not torch.is_grad_enabled()
+
+
 class DilatedConv(nn.Module):
     """Length-preserving convolution that never reads padding.
 
@@ -56,12 +61,12 @@ class DilatedConv(nn.Module):
             history: for a causal convolution that goes on where its last call with this history ended.
         """
         if mask is not None:
-            x = x.masked_fill(mask, 0.0)
+            x = x * ~mask  # several times faster than masked_fill, which does not vectorise over a broadcast mask
         padding = self.dilation * (self.kernel_size - 1) // 2
         if self.causal:
             reach, padding = 2 * padding, 0
             x = F.pad(x, (0, 0, reach, 0)) if history is None else history.prepend(self, x, reach)
-        if self.groups == 1 and x.numel() <= FEW_POSITIONS * self.in_channels and not torch.is_grad_enabled():
+        if self.groups == 1 and few_positions(x):
             return self.as_product(F.pad(x, (0, 0, padding, padding)))
         # As an image of height 1 the (batch, positions, channels) memory is channels-last, and no copy is made.
         image = x.transpose(1, 2).unsqueeze(2)

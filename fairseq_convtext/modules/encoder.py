@@ -6,7 +6,7 @@ from typing import Tuple
 from torch import Tensor, nn
 
 from fairseq_convtext.modules.dropout import WordDropout
-from fairseq_convtext.modules.masking import pad_right, padding_mask
+from fairseq_convtext.modules.masking import pad_right, stack_mask
 from fairseq_convtext.modules.stack import ConvStack
 
 
@@ -45,7 +45,7 @@ class SourceEncoder(nn.Module):
             ``(batch, longest, channels)`` features, padded on the right, and ``(batch,)`` lengths.
         """
         x, lengths = self.embedded(tokens)
-        return self.stack(x, padding_mask(lengths, x.size(1))), lengths
+        return self.stack(x, stack_mask(lengths, x.size(1))), lengths
 
     def embedded(self, tokens: Tensor) -> Tuple[Tensor, Tensor]:
         """What the stack reads, ``(batch, longest, channels)`` padded on the right, and ``(batch,)`` lengths."""

@@ -1,6 +1,6 @@
 """Right padding and the masks that go with it."""
 
-from typing import Tuple
+from typing import Optional, Tuple
 
 import torch
 from torch import Tensor
@@ -18,6 +18,11 @@ def padding_mask(lengths: Tensor, size: int) -> Tensor:
     """
     positions = torch.arange(size, device=lengths.device)
     return (positions >= lengths[:, None])[:, :, None]
+
+
+def stack_mask(lengths: Tensor, size: int) -> Optional[Tensor]:
+    """``padding_mask`` for a stack; None where nothing has to be hidden: a single sentence fills its batch."""
+    return None if lengths.size(0) == 1 else padding_mask(lengths, size)
 
 
 def pad_right(tokens: Tensor, pad: int) -> Tuple[Tensor, Tensor]:

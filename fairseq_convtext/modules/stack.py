@@ -77,7 +77,10 @@ class ConvStack(nn.Module):
     ) -> Tensor:
         for number, block in enumerate(self.blocks, start=1):
             y = self.dropout(block(x, mask, history))
-            x = torch.cat([x, y], dim=-1) if self.dense else x + y
+            if self.dense:
+                x = torch.cat([x, y], dim=-1)
+            else:
+                x = x + y if torch.is_grad_enabled() else y.add_(x)
             if taps and number in taps:
                 x = taps[number](x)
         return self.norm(self.transition(x))

@@ -7,7 +7,8 @@ import torch
 from torch import Tensor, nn
 
 from fairseq_convtext.errors import ConvTextError
-from fairseq_convtext.modules.masking import padding_mask
+from fairseq_convtext.modules.convolution import few_positions
+from fairseq_convtext.modules.masking import padding_mask, stack_mask
 from fairseq_convtext.modules.stack import Taps
 
 
@@ -32,8 +33,20 @@ class Upsample(nn.Module):
         nn.init.zeros_(self.conv.bias)
 
     def forward(self, x: Tensor, mask: Tensor) -> Tensor:
-        x = x.masked_fill(mask, 0.0).transpose(1, 2)
-        return self.conv(x).transpose(1, 2)
+        x = x * ~mask
+        if few_positions(x):
+            return self.as_product(x)
+        return self.conv(x.transpose(1, 2)).transpose(1, 2)
+
+    def as_product(self, x: Tensor) -> Tensor:
+        """The same as one product, whose parts are added up where the kernel places them."""
+        batch, positions, channels = x.shape
+        kernel_size, padding = self.conv.kernel_size[0], self.conv.padding[0]
+        parts = (x @ self.conv.weight.flatten(1)).view(batch, positions, channels, kernel_size)
+        y = x.new_zeros(batch, self.stride * positions + 2 * padding, channels)
+        for offset in range(kernel_size):
+            y[:, offset : offset + self.stride * positions : self.stride] += parts[..., offset]
+        return y[:, padding : padding + self.stride * positions] + self.conv.bias
 
 
 class Upsampler(nn.Module):
@@ -72,6 +85,8 @@ class Upsampler(nn.Module):
         missing = int(extended.max()) - x.size(1)
         if missing > 0:
             x = torch.cat([x, x.new_zeros(x.size(0), missing, x.size(2))], dim=1)
+        elif missing < 0:
+            x = x[:, :missing]
         return torch.where(padding_mask(lengths, x.size(1)), self.extension.to(x.dtype), x), extended
 
     def forward(
@@ -105,5 +120,5 @@ class Upsampler(nn.Module):
                 if hints is not None:
                     vectors, where = hints
                     x = torch.where(where[:, :, None], vectors.to(x.dtype), x)
-            x = stack(x, padding_mask(lengths, x.size(1)), taps if last else None)
+            x = stack(x, stack_mask(lengths, x.size(1)), taps if last else None)
         return x

@@ -1,3 +1,5 @@
+import unittest.mock
+
 import pytest
 import torch
 from torch import nn
@@ -21,6 +23,19 @@ def test_one_stage_multiplies_the_length_by_its_stride(stride, size):
     assert y.shape == (2, stride * size, 4)
 
 
+@pytest.mark.parametrize("stride", [1, 2, 3, 4, 5])
+@pytest.mark.parametrize("size", [1, 7])
+def test_few_positions_without_gradient_give_the_same(stride, size):
+    torch.manual_seed(0)
+    upsample = Upsample(4, stride).double()
+    torch.nn.init.normal_(upsample.conv.bias)
+    x, mask = torch.randn(2, size, 4, dtype=torch.double), padding_mask(torch.tensor([size, 1]), size)
+    with torch.no_grad(), unittest.mock.patch.object(upsample, "as_product", side_effect=upsample.as_product) as used:
+        found = upsample(x, mask)
+    assert used.call_count == 1
+    torch.testing.assert_close(found, upsample(x, mask).detach())
+
+
 @pytest.mark.parametrize("strides", [[2], [1], [3], [2, 2], [2, 3]])
 @pytest.mark.parametrize("lengths, bound", [([5, 3, 1], [12, 20, 9]), ([6, 6, 6], [2, 11, 40]), ([1], [64])])
 def test_canvas_has_the_longest_bound_and_a_sentence_does_not_depend_on_its_batch(strides, lengths, bound):
@@ -35,12 +50,14 @@ def test_canvas_has_the_longest_bound_and_a_sentence_does_not_depend_on_its_batc
         torch.testing.assert_close(together[row, : bound[row]], alone[0], rtol=0, atol=1e-10)
 
 
-def test_padding_of_the_source_does_not_leak_into_the_canvas():
-    upsampler, x = make([2]), torch.randn(1, 6, 8, dtype=torch.double)
+@pytest.mark.parametrize("strides", [[2], [2, 3]])
+def test_padding_of_the_source_does_not_leak_into_the_canvas(strides):
+    upsampler, x = make(strides), torch.randn(1, 6, 8, dtype=torch.double)
     noisy = x.clone()
     noisy[:, 4:] = 100.0
-    lengths, bound = torch.tensor([4]), torch.tensor([13])
-    torch.testing.assert_close(upsampler(x, lengths, bound), upsampler(noisy, lengths, bound))
+    lengths = torch.tensor([4])
+    for bound in (torch.tensor([13]), torch.tensor([7])):
+        torch.testing.assert_close(upsampler(x, lengths, bound), upsampler(noisy, lengths, bound))
 
 
 def test_a_source_shorter_than_the_bound_needs_is_extended_by_the_learned_vector():

@@ -1,0 +1,72 @@
+"""What a CTC search with a language model tries at each position."""
+
+import torch
+
+from fairseq_convtext.decoding.ngram import train_ngram
+from fairseq_convtext.decoding.prefix_beam import SearchOptions
+from tests.small_model import make_batch, make_model, make_task
+
+SOURCES = [[4, 9, 6, 12, 5], [7], [8, 8, 15]]
+TASK = make_task()
+SYMBOLS, BOS, EOS = len(TASK.target_dictionary), 0, 2
+
+
+def options_of(text):
+    lm = train_ngram(text, order=2, vocabulary=SYMBOLS, start=BOS, eos=EOS)
+    return SearchOptions(candidates=3, lm=lm, lm_weight=0.3)
+
+
+def encoded(model):
+    with torch.no_grad():
+        return model.encoder(make_batch(SOURCES)["net_input"]["src_tokens"])
+
+
+@torch.no_grad()
+def test_only_tokens_of_the_text_are_tried_with_the_probabilities_among_the_best():
+    torch.manual_seed(0)
+    model = make_model(TASK, target_alignment="ctc").eval()
+    text = [[5, 7, 5], [9, 11]]
+    encoder_out = encoded(model)
+    found = model.decoder.candidates(encoder_out, options_of(text))
+    logits = model.decoder.project(model.decoder.canvas(encoder_out))
+    written = torch.tensor([5, 7, 9, 11])
+    best = logits[:, :, written].topk(3, dim=2)
+    assert torch.equal(found.tokens, written[best.indices])
+    among = torch.cat([best.values, logits[:, :, [model.decoder.blank]]], dim=2).log_softmax(dim=2)
+    torch.testing.assert_close(found.log_probs, among[:, :, :-1])
+    torch.testing.assert_close(found.blank_log_probs, among[:, :, -1])
+
+
+@torch.no_grad()
+def test_without_a_language_model_everything_is_tried_that_a_canvas_may_write():
+    torch.manual_seed(1)
+    model = make_model(TASK, target_alignment="ctc").eval()
+    encoder_out = encoded(model)
+    found = model.decoder.candidates(encoder_out, SearchOptions(candidates=100))
+    logits = model.decoder.project(model.decoder.canvas(encoder_out))
+    written = torch.arange(3, SYMBOLS)  # neither the blank (bos) nor padding nor EOS
+    best = logits[:, :, [*written, BOS]].log_softmax(dim=2)[:, :, :-1].sort(dim=2, descending=True)
+    assert torch.equal(found.tokens, written[best.indices])
+    torch.testing.assert_close(found.log_probs, best.values)
+
+
+def test_changed_weights_and_another_language_model_count_at_once():
+    torch.manual_seed(2)
+    model = make_model(TASK, target_alignment="ctc").eval()
+    options = options_of([[5, 7, 5], [9, 11]])
+
+    def scores(options=options):
+        with torch.no_grad():
+            return model.decoder.candidates(encoded(model), options).log_probs
+
+    first = scores()
+    torch.testing.assert_close(scores(), first)
+    assert scores(options_of([[6, 8, 10]])).ne(first).any()
+    model.train()
+    model.decoder.project.weight.data.mul_(1.5)  # as an optimiser of flat buffers does it: no version is counted
+    model.eval()
+    second = scores()
+    assert second.ne(first).any()
+    model.load_state_dict({name: 0.5 * value for name, value in model.state_dict().items()})
+    assert scores().ne(second).any()
+    assert model.bfloat16().decoder.candidates(encoded(model), options).log_probs.dtype == torch.float32

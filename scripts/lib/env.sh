@@ -6,8 +6,8 @@
 # Afterwards ROOT is the checkout, PYTHON an absolute path, and the commands of that Python (fairseq-train and
 # so on) come first in PATH. By default that Python is the checkout's own .venv, made from requirements.txt on
 # the first call and reused later. With CONVTEXT_PYTHON=/path/to/python it is the caller's, and nothing is
-# installed. The project itself is never installed: fairseq takes it as --user-dir "$ROOT/fairseq_convtext",
-# and a second copy of it would clash with that one.
+# installed. The project itself is not copied: fairseq takes it as --user-dir "$ROOT/fairseq_convtext", and a second
+# copy of it would clash with that one. .venv only knows where it is, so that generation does without the flag.
 
 ROOT="$(cd "$(dirname "${BASH_SOURCE[0]}")/../.." && pwd -P)"
 export PIP_DISABLE_PIP_VERSION_CHECK=1
@@ -50,6 +50,15 @@ convtext_venv_is_ready() {
     [[ -f "$stamp" && "$(<"$stamp")" == "$(convtext_stamp "$1")" ]] && "$1/bin/python" -c '' 2>/dev/null
 }
 
+# Puts the checkout on the Python path of an environment, and its Hydra plugin, which finds the package for a checkpoint
+# that needs it, where Hydra looks.
+convtext_point_to_checkout() {
+    local site
+    site="$("$1/bin/python" -c 'import sysconfig; print(sysconfig.get_path("purelib"))')" &&
+        echo "$ROOT" >"$site/fairseq_convtext.pth" && mkdir -p "$site/hydra_plugins" &&
+        ln -sfn "$ROOT/fairseq_convtext/hydra_plugin" "$site/hydra_plugins/fairseq_convtext_autoload"
+}
+
 # Makes .venv, anew where it is half-made, outdated or moved: a killed pip can leave a package that only looks
 # complete, so nothing is repaired. Runs where `set -e` is off (left of ||), hence the checks.
 convtext_make_venv() {
@@ -70,6 +79,7 @@ convtext_make_venv() {
     # The import at the end proves that what was installed works together.
     if ! { "$base" -m venv "$venv" &&
         "$venv/bin/python" -m pip install --quiet --no-input -r "$ROOT/requirements.txt" &&
+        convtext_point_to_checkout "$venv" &&
         "$venv/bin/python" -c 'import fairseq_cli.train'; } >"$log" 2>&1; then
         tail -n 15 "$log" >&2
         convtext_fail "setting up .venv failed, see $log; the same command run again starts over."

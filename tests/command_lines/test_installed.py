@@ -1,9 +1,11 @@
 """An installed project does without --user-dir where a checkpoint names the model, and is in nobody's way."""
 
 import importlib.util
+import os
 import shutil
 import subprocess
 import sys
+import sysconfig
 from pathlib import Path
 
 import pytest
@@ -86,6 +88,24 @@ def test_training_takes_the_user_dir_of_a_checkout(run_installed, corpus, user_d
     # A whole epoch: a normal exit from the middle of one often aborts, when fairseq's threads are in torch.
     flags += ["--decoder-layers", 1, "--optimizer", "adam", "--max-epoch", 1, "--no-save", "--save-dir", tmp_path]
     run_installed("train", corpus, "--user-dir", user_dir, *flags, *BATCHES)
+
+
+@pytest.mark.parametrize("with_user_dir", [False, True])
+def test_the_environment_of_the_scripts_needs_no_user_dir_either(
+    corpus, user_dir, checkpoint, tmp_path, monkeypatch, with_user_dir
+):
+    subprocess.run([sys.executable, "-m", "venv", "--without-pip", tmp_path / "venv"], check=True)
+    bash = f'source {PROJECT}/scripts/lib/env.sh && convtext_point_to_checkout "$1"'
+    environment = {**os.environ, "CONVTEXT_PYTHON": sys.executable}
+    subprocess.run(["bash", "-c", bash, "bash", tmp_path / "venv"], check=True, env=environment)
+    # What the environment would hold besides: the packages of the one that runs this.
+    monkeypatch.setenv("PYTHONPATH", sysconfig.get_path("purelib"))
+    monkeypatch.setattr(sys, "executable", str(tmp_path / "venv" / "bin" / "python"))
+    flags = [corpus, "--path", checkpoint, "--gen-subset", "valid", *BATCHES]
+    process = start("generate", *flags, *(["--user-dir", user_dir] if with_user_dir else []), folder=tmp_path)
+    output, errors = process.communicate()
+    assert process.returncode == 0, errors
+    assert len(lines(output, "H")) == 61
 
 
 @pytest.fixture

@@ -6,13 +6,13 @@
 #   --out FOLDER    where everything is written (default: data-bin/multi30k)
 #   --rows ROWS     which systems, or none to print the table only (default: all)
 #                     transformer  Transformer-Tiny, 8,000 updates of 4,096 tokens, last 10 checkpoints averaged
-#                     fconv, lstm  fairseq's own, of similar size
+#                     fconv, lstm  fairseq's own, of similar size; batches of 4,096 tokens
 #                     position     bytenet_deconv_tiny with --target-alignment position
 #                     ctc          with CTC; each of the next is ctc with one step more
 #                     bytenet      with the bottleneck blocks of ByteNet, 15 and 10 of them, and 256 channels
 #                     glancing, feedback, word-dropout, consistency
 #                     best         the steps that pay together
-#   --updates N     updates of the rows of this project, of about 2,048 tokens (default: 2400)
+#   --updates N     updates of all rows but transformer; those of this project take 2,048 tokens (default: 2400)
 #   --seed N        (default: 1)
 #   --distilled BIN train on the targets of scripts/distill.sh instead of the original ones; rows of their own
 # Every system of this project is decoded in several ways: greedily, from the average of its five best checkpoints,
@@ -100,16 +100,16 @@ translate_all() {
     done
 }
 
-# train_stock FOLDER BIN FLAG...: the published recipe of Transformer-Tiny on Multi30k; what differs is in the flags.
+# train_stock FOLDER BIN UPDATES FLAG...: the published recipe of Transformer-Tiny on Multi30k; what differs is in the flags.
 train_stock() {
-    local folder="$1" bin="$2" progress=tqdm
-    shift 2
+    local folder="$1" bin="$2" updates="$3" progress=tqdm
+    shift 3
     [[ ! -f "$folder/checkpoints/finished" ]] || { echo "$folder/checkpoints is finished and is kept" >&2; return; }
     convtext_mend_checkpoints "$folder/checkpoints"
     [[ -t 2 ]] || progress=simple
     convtext_run "$PYTHON" "$ROOT/scripts/lib/bfloat16_train.py" "$bin" --task translation --dropout 0.3 \
         --criterion label_smoothed_cross_entropy --label-smoothing 0.1 --optimizer adam --adam-betas '(0.9, 0.98)' \
-        --lr-scheduler inverse_sqrt --max-tokens 4096 --max-update 8000 --num-workers 0 \
+        --lr-scheduler inverse_sqrt --max-tokens 4096 --max-update "$updates" --num-workers 0 \
         --save-dir "$folder/checkpoints" --save-interval-updates 150 --keep-interval-updates 10 --no-epoch-checkpoints \
         --validate-interval 1000000 --log-format "$progress" --log-interval 25 --log-file "$folder/train.log" "$@"
     : >"$folder/checkpoints/finished"
@@ -145,13 +145,13 @@ bin="${distilled:-$out/bin}" valid="$out/text/valid.de"
 
 for row in ${chosen[@]+"${chosen[@]}"}; do
     kind="$(kind_of "$row")" count="$updates"
-    [[ "$kind" != stock ]] || count=8000
+    [[ "$row" != transformer ]] || count=8000
     folder="$out/$row-$count-seed$seed${distilled:+-distilled}"
     convtext_settings "$folder" "$(flags_of "$row") updates=$count seed=$seed${distilled:+ distilled=$distilled}"
     read -r -a flags <<<"$(flags_of "$row")"
     convtext_step "Training $row ($count updates)"
     if [[ "$kind" == stock ]]; then
-        train_stock "$folder" "$bin" --seed "$seed" "${flags[@]}"
+        train_stock "$folder" "$bin" "$count" --seed "$seed" "${flags[@]}"
         average "$folder" --last 10
         flags_file "$folder/greedy" --task=translation --beam=1 --required-batch-size-multiple=1
         flags_file "$folder/beam-5" --task=translation --beam=5 --required-batch-size-multiple=1

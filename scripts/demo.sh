@@ -39,11 +39,11 @@ SECONDS=0
 if [[ "$quick" == yes ]]; then
     out="${out:-$ROOT/data-bin/demo-quick}"
     vocabulary=2000 updates=200 warmup=60 interval=50 limit=(--limit-train 6000)
-    model=(--encoder-layers 5 --decoder-layers 5) search=(--beam 5 --weights 0.3 --bonuses 1 2)
+    model=(--encoder-layers 4 --decoder-layers 2) search=(--beam 5 --weights 0.3 --bonuses 1 2)
 else
     out="${out:-$ROOT/data-bin/demo-run}"
-    vocabulary=4000 updates=3400 warmup=400 interval=425 limit=()
-    model=() search=(--beam 10 --weights 0.2 0.3 --bonuses 0.5 1 1.5 2 2.5)
+    vocabulary=4000 updates=5000 warmup=400 interval=500 limit=()
+    model=(--spatial-dropout 0.1) search=(--beam 10 --weights 0.2 0.3 0.4 --bonuses 1 1.5 2 2.5 3 3.5)
 fi
 convtext_settings "$out" "vocabulary=$vocabulary updates=$updates tokens=1536" "${limit[@]-}" "${model[@]-}"
 

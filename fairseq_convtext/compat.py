@@ -15,12 +15,12 @@ TORCH_WITH_SAFE_LOADING = (2, 6)
 
 
 def check_environment() -> None:
-    """Sees that torch and fairseq are there and usable.
+    """Sees that torch, numba and fairseq are there and usable.
 
     Raises:
         ImportError: one sentence that says what was found and what to install.
     """
-    problem = _torch_problem() or _fairseq_problem()
+    problem = _torch_problem() or _fairseq_problem() or _numba_problem()
     if problem:
         raise ImportError(problem)
 
@@ -63,6 +63,15 @@ def _torch_problem() -> str:
         return f"fairseq_convtext needs torch, which is not installed: pip install '{wanted}'."
     if _version_pair(torch.__version__) < OLDEST_TORCH:
         return f"fairseq_convtext needs {wanted} but found torch {torch.__version__}: pip install '{wanted}'."
+    return ""
+
+
+def _numba_problem() -> str:
+    """One sentence if numba cannot be used, else an empty string."""
+    try:
+        import numba  # noqa: F401
+    except ImportError as error:  # also for a NumPy that it does not know
+        return f"fairseq_convtext needs numba, which cannot be used here ({error}): pip install --upgrade numba."
     return ""
 
 

@@ -115,6 +115,13 @@ train_stock() {
     : >"$folder/checkpoints/finished"
 }
 
+# checkpoints_kept FOLDER MOST: how many there are to average; a training shorter than one interval has its best only.
+checkpoints_kept() {
+    local kept
+    kept="$(find "$1/checkpoints" -name 'checkpoint_[0-9]*_[0-9]*.pt' | wc -l)"
+    echo "$((kept < 1 ? 1 : kept < $2 ? kept : $2))"
+}
+
 # average FOLDER FLAG...: FOLDER/average.pt of the checkpoints that the flags choose.
 average() {
     local folder="$1"
@@ -152,7 +159,7 @@ for row in ${chosen[@]+"${chosen[@]}"}; do
     convtext_step "Training $row ($count updates)"
     if [[ "$kind" == stock ]]; then
         train_stock "$folder" "$bin" "$count" --seed "$seed" "${flags[@]}"
-        average "$folder" --last 10
+        average "$folder" --last "$(checkpoints_kept "$folder" 10)"
         flags_file "$folder/greedy" --task=translation --beam=1 --required-batch-size-multiple=1
         flags_file "$folder/beam-5" --task=translation --beam=5 --required-batch-size-multiple=1
         translate_all "$out/bin" "$folder/average.pt" "$folder/greedy"
@@ -163,9 +170,7 @@ for row in ${chosen[@]+"${chosen[@]}"}; do
     # scripts/length_bound_coverage.py: twice the source is enough for all but 5 of the training pairs.
     KEEP_CHECKPOINTS=10 convtext_train "$bin" "$folder" "$updates" --arch bytenet_deconv_tiny --length-bound-b 0 \
         --max-tokens 2048 --warmup-updates 400 --save-interval-updates 300 --seed "$seed" ${flags[@]+"${flags[@]}"}
-    kept="$(find "$folder/checkpoints" -name 'checkpoint_[0-9]*_[0-9]*.pt' | wc -l)"
-    # A training shorter than one interval has its best checkpoint only.
-    average "$folder" --best "$((kept < 1 ? 1 : kept < 5 ? kept : 5))"
+    average "$folder" --best "$(checkpoints_kept "$folder" 5)"
     convtext_step "Translating with $row"
     best="$folder/checkpoints/checkpoint_best.pt"
     if [[ "$kind" == position ]]; then

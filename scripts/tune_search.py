@@ -3,8 +3,9 @@
 
   tune_search.py DATA --path checkpoint_best.pt --reference valid.de --lm lm.de.pt [--beam 10]
 
-The network runs once; only the search is repeated. Standard output is the flags of the best setting, one a line, as
-fairseq-generate --task translation_convtext takes them; the table goes to standard error.
+The network runs once with the language model and once without; only the search is repeated. Standard output is the
+flags of the best setting, one a line, as fairseq-generate --task translation_convtext takes them; the table goes to
+standard error.
 """
 
 import argparse
@@ -42,6 +43,8 @@ def main(arguments: Optional[List[str]] = None) -> int:
     options = parser.parse_args(arguments)
     if options.beam < 2:
         parser.error(f"--beam must be at least 2, for 1 is no search; found {options.beam}")
+    if min(options.weights) < 0:
+        parser.error(f"--weights must not be negative; found {min(options.weights)}")
     logging.disable(logging.INFO)
     try:
         lm = NgramModel.load(str(options.lm))

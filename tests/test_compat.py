@@ -52,6 +52,14 @@ def test_old_torch_gives_one_sentence_with_both_versions(
     assert "torch>=2.1" in message and f"found torch {version}" in message
 
 
+def test_missing_or_unfit_numba_gives_one_sentence(user_dir: Path, tmp_path: Path) -> None:
+    message = import_plugin(user_dir, tmp_path, torch=GOOD_TORCH, fairseq="")
+    assert "needs numba" in message and "pip install" in message
+    (tmp_path / "unfit").mkdir()
+    unfit = {"torch": GOOD_TORCH, "fairseq": "", "numba": "raise ImportError('Numba needs NumPy 2.3 or less')"}
+    assert "Numba needs NumPy 2.3 or less" in import_plugin(user_dir, tmp_path / "unfit", **unfit)
+
+
 def test_missing_fairseq_gives_one_sentence_with_the_install_command(user_dir: Path, tmp_path: Path) -> None:
     message = import_plugin(user_dir, tmp_path, torch=GOOD_TORCH)
     assert "fairseq, which is not installed" in message

@@ -1,8 +1,8 @@
-"""An n-gram language model of subwords as sorted tables, asked for a whole beam at a time.
+"""An n-gram language model of subwords as sorted tables.
 
 Interpolated Kneser-Ney (Chen and Goodman 1999, section 4.1.6, one discount an order) with its interpolated
 probabilities stored, so that a lookup is the first table that has the n-gram, times the back-off weights passed on
-the way (the ARPA scheme). A search asks for thousands of n-grams at once, which libraries answer one by one.
+the way (the ARPA scheme). The compiled search reads the tables themselves, see prefix_beam_kernel.py.
 """
 
 from array import array
@@ -32,7 +32,7 @@ class NgramModel:
         log_probs: for each order, log-probability of the last id after the others.
         backoffs: for each order but the highest, log of the weight by which shorter n-grams count after this one.
 
-    ``seen`` are the ids that occur in the text, sorted, EOS among them; all ids for a model of single ones.
+    ``seen`` are the ids that occur in the text, sorted, EOS among them; for a model of single ones all ids but start.
     """
 
     def __init__(

@@ -13,7 +13,7 @@ from torch.nn import functional as F
 NEG_INF = float("-inf")
 # Scores (positions x vocabulary) that exist at a time; on a CPU, as many as stay in its cache.
 CHUNK_ELEMENTS = {"cpu": 1 << 18, "cuda": 1 << 24}
-
+# Positions of the first piece, and the fewest of one: a product of few rows spends its time on reading the matrix.
 FIRST_ROWS = 64
 
 
@@ -93,7 +93,7 @@ def score_chunks(features: Tensor, project: Callable[[Tensor], Tensor]) -> Itera
         scores = project(rows[start : start + step])
         yield scores
         # Only now it is known how large the vocabulary is.
-        start, step = start + step, max(1, CHUNK_ELEMENTS.get(rows.device.type, 1 << 18) // scores.size(1))
+        start, step = start + step, max(FIRST_ROWS, CHUNK_ELEMENTS.get(rows.device.type, 1 << 18) // scores.size(1))
 
 
 def normalised(scores: Tensor, forbidden: Sequence[int]) -> Tensor:

@@ -52,7 +52,7 @@ class Prefixes(NamedTuple):
     score: Tensor
 
 
-@functools.lru_cache(maxsize=4)
+@functools.lru_cache(maxsize=1)
 def tables_of(lm: Optional[NgramModel]) -> Tables:
     """The language model as the kernel reads it; no orders for None."""
     if lm is None:

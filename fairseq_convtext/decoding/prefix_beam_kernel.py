@@ -5,7 +5,7 @@ nodes of a trie, so that equal ones are one node; the beam is a list of nodes. L
 """
 
 import math
-from typing import Any, NamedTuple, Tuple
+from typing import Any, Callable, NamedTuple, Tuple
 
 import numba
 import numpy as np
@@ -64,7 +64,12 @@ class Tables(NamedTuple):
     longer: np.ndarray
 
 
-compiled: Any = numba.njit(cache=True, nogil=True)
+def compiled(function: Callable[..., Any]) -> Any:
+    """Compiled at its first call; kept on disk where there is a place for it."""
+    try:
+        return numba.njit(cache=True, nogil=True)(function)
+    except RuntimeError:  # neither the package's folder nor the user's can be written to
+        return numba.njit(nogil=True)(function)
 
 
 @compiled
@@ -258,8 +263,10 @@ def search_sentence(
                 next_nodes[place] = nodes[i]
                 continue
             node = child_of(trie, used, nodes[i], tokens[t, k], lm)
-            used += node == used
-            trie.certainty[node], trie.fused[node], next_nodes[place] = log_probs[t, k], values[place, 1], node
+            next_nodes[place] = node
+            if node == used:
+                trie.certainty[node], trie.fused[node] = log_probs[t, k], values[place, 1]
+                used += 1
         # Only now: nodes and states of the old beam are read above.
         for place in range(kept):
             i, k = origins[place] // (candidates + 1), origins[place] % (candidates + 1) - 1
@@ -303,7 +310,8 @@ def search(
 
     Returns:
         ``(batch, beam, positions)`` tokens and certainties, ``(batch, beam)`` lengths and scores; best first, the
-        empty prefix after all others, and what stands for no prefix last, with score -inf.
+        empty prefix after all others, and what stands for no prefix last, with score -inf. Where a narrow beam holds no
+        token at all, the most certain one of the canvas, with its log-probability alone.
     """
     batch, positions, _ = tokens.shape
     found = np.zeros((batch, beam, positions), np.int64)

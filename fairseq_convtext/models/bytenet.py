@@ -23,6 +23,7 @@ from fairseq_convtext.models.common import (
     completed,
     make_stack,
     output_projection,
+    prepare_for_inference,
     training_autocast,
 )
 from fairseq_convtext.modules.encoder import SourceEncoder, embedding
@@ -151,6 +152,11 @@ class BytenetModel(FairseqEncoderDecoderModel):
         encoder = BytenetEncoder(cfg, task.source_dictionary)
         tied = encoder.network.embed if cfg.share_all_embeddings else None
         return cls(encoder, BytenetDecoder(cfg, task.target_dictionary, tied))
+
+    def prepare_for_inference_(self, cfg: Any) -> None:
+        """fairseq's generation commands call this once, after loading."""
+        super().prepare_for_inference_(cfg)
+        prepare_for_inference(self, "float32")
 
     def load_state_dict(self, state_dict: Dict[str, Tensor], strict: bool = True, **options: Any) -> Any:
         """As fairseq's, but a checkpoint of other sizes is an error of one sentence."""

@@ -34,7 +34,13 @@ from fairseq_convtext.decoding.prefix_beam import Prefixes, SearchOptions, best_
 from fairseq_convtext.errors import ConvTextError
 from fairseq_convtext.models.bytenet_deconv_config import BytenetDeconvConfig, complete_config
 from fairseq_convtext.models.checks import check_parameters, check_task
-from fairseq_convtext.models.common import check_source_length, make_stack, output_projection, training_autocast
+from fairseq_convtext.models.common import (
+    check_source_length,
+    make_stack,
+    output_projection,
+    prepare_for_inference,
+    training_autocast,
+)
 from fairseq_convtext.modules.encoder import SourceEncoder, embedding
 from fairseq_convtext.modules.feedback import PredictionFeedback
 from fairseq_convtext.modules.length_bound import length_bound
@@ -185,10 +191,12 @@ class BytenetDeconvDecoder(FairseqIncrementalDecoder):
         """The beams of every sentence by CTC prefix search, best first; the network runs once."""
         return prefix_beam_search(self.candidates(encoder_out, options), encoder_out["bound"], options, self.eos)
 
+    @torch.no_grad()
     def candidates(self, encoder_out: Dict[str, Any], options: SearchOptions) -> Symbols:
         """What a search tries at each position: with a language model, only tokens that its text has.
 
-        The others were never a target, and the projection, the largest product, gets by without their rows.
+        If that is the training targets, the others were never one, and the projection, the largest product, gets by
+        without their rows.
         """
         ids, weight, bias = self.rows_of(options.lm)
         project = functools.partial(F.linear, weight=weight, bias=bias)
@@ -198,10 +206,12 @@ class BytenetDeconvDecoder(FairseqIncrementalDecoder):
     def rows_of(self, lm: Optional[NgramModel]) -> Tuple[Tensor, Tensor, Tensor]:
         """Ids that a search may write, the blank after them, and their rows of the projection."""
         weight, bias = self.project.weight, self.project.bias
-        made_for = (lm, weight._version, weight.dtype, weight.device)
+        made_for = (lm, None if weight.is_inference() else weight._version, weight.dtype, weight.device)
         if self.kept_rows is None or self.kept_rows[0] != made_for:
             ids = torch.arange(weight.size(0)) if lm is None else lm.seen
             ids = ids[~torch.isin(ids, torch.tensor([self.blank, *self.forbidden]))]
+            if not len(ids):
+                raise ConvTextError("the text of the n-gram model (--ctc-lm) holds no token that could be written.")
             ids = F.pad(ids, (0, 1), value=self.blank).to(weight.device)
             self.kept_rows = made_for, (ids, weight[ids], bias[ids])
         return self.kept_rows[1]
@@ -276,8 +286,7 @@ class BytenetDeconvModel(FairseqEncoderDecoderModel):
     def prepare_for_inference_(self, cfg: Any) -> None:
         """fairseq's generation commands call this once, after loading."""
         super().prepare_for_inference_(cfg)
-        if str(self.decoder.cfg.generation_dtype) == "bfloat16":
-            self.bfloat16()
+        prepare_for_inference(self, str(self.decoder.cfg.generation_dtype))
 
     def load_state_dict(self, state_dict: Dict[str, Tensor], strict: bool = True, **options: Any) -> Any:
         """As fairseq's, but a checkpoint of other sizes is an error of one sentence."""

@@ -137,6 +137,16 @@ def training_autocast(module: nn.Module, x: Tensor, dtype: str) -> Any:
     return torch.autocast(x.device.type, dtype=getattr(torch, dtype))
 
 
+def prepare_for_inference(model: nn.Module, dtype: str) -> None:
+    """The type of ``--generation-dtype``, and filters in the order in which they are read.
+
+    Not in training: fairseq flattens parameters and gradients, and wants them contiguous.
+    """
+    model.to(memory_format=torch.channels_last)
+    if dtype == "bfloat16":
+        model.bfloat16()
+
+
 def check_source_length(src_tokens: Tensor, limit: int) -> None:
     """ConvTextError when the sources of a batch, EOS included, are longer than ``limit`` tokens."""
     if src_tokens.size(1) > limit:

@@ -46,9 +46,7 @@ class DilatedConv(nn.Module):
             raise ConvTextError(f"--dilations must be positive; found {dilation}.")
         self.in_channels, self.kernel_size, self.dilation, self.groups = in_channels, kernel_size, dilation, groups
         self.causal = causal
-        # Channels last in memory, as what it is applied to: flattened it is the matrix of a product.
-        shape = (out_channels, in_channels // groups, 1, kernel_size)
-        self.weight = nn.Parameter(torch.empty(shape, memory_format=torch.channels_last))
+        self.weight = nn.Parameter(torch.empty(out_channels, in_channels // groups, 1, kernel_size))
         self.bias = nn.Parameter(torch.zeros(out_channels))
         nn.init.normal_(self.weight, std=math.sqrt(1.0 / (in_channels // groups * kernel_size)))
 
@@ -78,6 +76,7 @@ class DilatedConv(nn.Module):
         batch, padded, channels = x.shape
         positions = padded - self.dilation * (self.kernel_size - 1)
         strides = (padded * channels, channels, self.dilation * channels, 1)
+        # No copy of the weight either where it is channels last in memory, as models are for generation.
         read = x.contiguous().as_strided((batch, positions, self.kernel_size, channels), strides)
         return F.linear(read.flatten(2), self.weight.permute(0, 2, 3, 1).flatten(1), self.bias)
 

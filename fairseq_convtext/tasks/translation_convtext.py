@@ -20,7 +20,10 @@ class TranslationConvtextConfig(TranslationConfig):
     )
     ctc_lm: Optional[str] = field(
         default=None,
-        metadata={"help": "ctc: n-gram language model for the search (scripts/train_ngram.py)"},
+        metadata={
+            "help": "ctc: n-gram language model for the search (scripts/train_ngram.py) of the training targets or "
+            "more text: a token that is not in it is never written"
+        },
     )
     ctc_lm_weight: float = field(default=0.3, metadata={"help": "ctc: weight of the language model in the search"})
     ctc_token_bonus: float = field(
@@ -62,7 +65,7 @@ class TranslationConvtextTask(TranslationTask):
         if beam == 1:
             if path or self.cfg.ctc_token_bonus:
                 flag = "--ctc-lm" if path else "--ctc-token-bonus"
-                raise ConvTextError(f"{flag} needs a search: add --ctc-beam, such as --ctc-beam 20.")
+                raise ConvTextError(f"{flag} needs a search: add --ctc-beam, such as --ctc-beam 10.")
             return None
         if self.cfg.ctc_lm_weight < 0:
             raise ConvTextError(f"--ctc-lm-weight must not be negative; found {self.cfg.ctc_lm_weight}.")

@@ -137,6 +137,19 @@ def test_no_prefix_is_in_the_beam_twice():
         assert len(possible) == len(set(possible)) > 100
 
 
+@pytest.mark.parametrize("seed", range(20))
+def test_a_prefix_that_comes_back_leaves_the_certainty_of_longer_ones_alone(seed):
+    # A narrow beam loses prefixes that longer ones in it begin with, and finds them again at later positions.
+    _, symbols = random_canvas(seed, batch=1, positions=10, sharpness=1.0)
+    found = prefix_beam_search(symbols, torch.tensor([10]), WIDE._replace(beam=5), EOS)
+    best, written = found.tokens[0, 0, : found.lengths[0, 0]].tolist(), found.certainty[0, 0].tolist()
+    # There are positions in order that wrote the tokens with these log-probabilities.
+    position = 0
+    for token, certainty in zip(best, written):
+        column = symbols.log_probs[0, :, TOKENS.index(token)].tolist()
+        position = column.index(pytest.approx(certainty), position) + 1
+
+
 def test_a_beam_too_narrow_for_any_token_gives_the_most_certain_one():
     log_probs = torch.tensor([[[0.98, 0.01, 0.006, 0.004], [0.9, 0.05, 0.03, 0.02]]]).log()
     symbols = Symbols(torch.tensor(TOKENS).expand(1, 2, -1), log_probs[:, :, 1:], log_probs[:, :, 0])

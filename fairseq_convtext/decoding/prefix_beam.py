@@ -16,6 +16,7 @@ from torch.nn import functional as F
 from fairseq_convtext.decoding.ngram import NgramModel
 from fairseq_convtext.decoding.one_pass import OnePass, Symbols, score_chunks
 from fairseq_convtext.decoding.prefix_beam_kernel import Tables, search
+from fairseq_convtext.decoding.top_k import top_k
 
 
 class SearchOptions(NamedTuple):
@@ -86,9 +87,10 @@ def best_candidates(features: Tensor, project: Callable[[Tensor], Tensor], count
     """
     tokens, log_probs, blanks = [], [], []
     for scores in score_chunks(features, project):
-        best = scores[:, :-1].topk(min(count, scores.size(1) - 1), dim=1)
-        among = torch.cat([best.values, scores[:, -1:]], dim=1).log_softmax(dim=1, dtype=torch.float32)
-        tokens.append(best.indices)
+        others = scores.size(1) - 1
+        values, index = top_k(scores, others, min(count, others))
+        among = torch.cat([values, scores[:, -1:]], dim=1).log_softmax(dim=1, dtype=torch.float32)
+        tokens.append(index)
         log_probs.append(among[:, :-1])
         blanks.append(among[:, -1])
     shape = features.shape[:2]

@@ -5,10 +5,11 @@ nodes of a trie, so that equal ones are one node; the beam is a list of nodes. L
 """
 
 import math
-from typing import Any, Callable, NamedTuple, Tuple
+from typing import NamedTuple, Tuple
 
-import numba
 import numpy as np
+
+from fairseq_convtext.decoding.compiling import compiled
 
 NEG_INF = -math.inf
 NONE = -1
@@ -62,14 +63,6 @@ class Tables(NamedTuple):
     log_probs: np.ndarray
     backoffs: np.ndarray
     longer: np.ndarray
-
-
-def compiled(function: Callable[..., Any]) -> Any:
-    """Compiled at its first call; kept on disk where there is a place for it."""
-    try:
-        return numba.njit(cache=True, nogil=True)(function)
-    except RuntimeError:  # neither the package's folder nor the user's can be written to
-        return numba.njit(nogil=True)(function)
 
 
 @compiled

@@ -1,5 +1,6 @@
 #!/usr/bin/env python3
-"""The table of scripts/benchmark_multi30k.sh: one row for each system and each way of decoding it.
+"""The table of scripts/benchmark_multi30k.sh: one row for each system and each way of decoding it, then mean and spread
+over the seeds of those that have several.
 
   benchmark_table.py FOLDER [--tests valid,test_2016_flickr,test_2017_flickr]
 
@@ -8,9 +9,10 @@ FOLDER holds text/TEST.de and, for every system, SYSTEM-UPDATES-seedN[-distilled
 
 import argparse
 import re
+import statistics
 import sys
 from pathlib import Path
-from typing import List, Optional
+from typing import Dict, List, Optional, Tuple
 
 import torch
 from benchmark_report import table
@@ -31,12 +33,25 @@ def training_of(folder: Path) -> List[str]:
     return [f"{int(counts[-1].replace(',', '')) / 1e6:.2f}" if counts else "?", f"{minutes:.0f}"]
 
 
-def scores_of(generated: Path, reference: Path) -> List[str]:
+def scores_of(generated: Path, reference: Path) -> List[float]:
     """Cased sacreBLEU, chrF and lower-cased tokenised BLEU."""
     corpus = load_generated(generated, reference, len(read_lines(reference)))
     hypotheses = remove_subwords(corpus.hypotheses, "auto")[0]
     rows = score_rows(measures_of("multi30k", "de", False, False), hypotheses, corpus.references)
-    return [f"{row['score']:.2f}" for row in rows]
+    return [row["score"] for row in rows]
+
+
+def over_seeds(scores: Dict[Tuple[str, ...], List[List[List[float]]]]) -> List[List[str]]:
+    """A row for every system with several seeds: mean and standard deviation of each score on each set."""
+    rows = []
+    for system, seeds in scores.items():
+        if len(seeds) > 1:
+            cells = [
+                " / ".join(f"{statistics.mean(values):.2f} ± {statistics.stdev(values):.2f}" for values in zip(*test))
+                for test in zip(*seeds)
+            ]
+            rows.append([*system, str(len(seeds)), *cells])
+    return rows
 
 
 def main(arguments: Optional[List[str]] = None) -> int:
@@ -47,6 +62,7 @@ def main(arguments: Optional[List[str]] = None) -> int:
     parser.add_argument("--tests", default="valid,test_2016_flickr,test_2017_flickr")
     options = parser.parse_args(arguments)
     tests = options.tests.split(",")
+    scores: Dict[Tuple[str, ...], List[List[List[float]]]] = {}
     rows = [["system", "data", "seed", "updates", "minutes", "M parameters", "decoding", *tests]]
     try:
         decodings = sorted(path.parent for path in options.folder.glob(f"*-seed*/*/{tests[-1]}.gen"))
@@ -59,13 +75,17 @@ def main(arguments: Optional[List[str]] = None) -> int:
             parameters, minutes = training_of(decoding.parent)
             row = [system["row"], "distilled" if system["distilled"] else "raw", system["seed"], system["updates"]]
             row += [minutes, parameters, decoding.name]
-            for test in tests:
-                row.append(" / ".join(scores_of(decoding / f"{test}.gen", options.folder / "text" / f"{test}.de")))
-            rows.append(row)
+            found = [scores_of(decoding / f"{test}.gen", options.folder / "text" / f"{test}.de") for test in tests]
+            rows.append(row + [" / ".join(f"{score:.2f}" for score in scores) for scores in found])
+            scores.setdefault((row[0], row[1], row[3], decoding.name), []).append(found)
     except (InputError, OSError) as error:
         print(f"error: {error}", file=sys.stderr)
         return 1
     print(table(rows))
+    seeds = over_seeds(scores)
+    if seeds:
+        print("\nMean and standard deviation over seeds:\n")
+        print(table([["system", "data", "updates", "decoding", "seeds", *tests], *seeds]))
     print("\nCased sacreBLEU / chrF / lower-cased tokenised BLEU on each set.")
     return 0
 

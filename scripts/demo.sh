@@ -42,7 +42,7 @@ if [[ "$quick" == yes ]]; then
     model=(--encoder-layers 4 --decoder-layers 2) search=(--beam 5 --weights 0.3 --bonuses 1 2)
 else
     out="${out:-$ROOT/data-bin/demo-run}"
-    vocabulary=4000 updates=5000 warmup=400 interval=500 limit=()
+    vocabulary=4000 updates=4000 warmup=400 interval=400 limit=()
     model=(--spatial-dropout 0.1) search=(--beam 10 --weights 0.2 0.3 0.4 --bonuses 1 1.5 2 2.5 3 3.5)
 fi
 convtext_settings "$out" "vocabulary=$vocabulary updates=$updates tokens=1536" "${limit[@]-}" "${model[@]-}"

@@ -15,7 +15,8 @@ from torch.nn import functional as F
 
 from fairseq_convtext.decoding.ngram import NgramModel
 from fairseq_convtext.decoding.one_pass import OnePass, Symbols, score_chunks
-from fairseq_convtext.decoding.prefix_beam_kernel import Tables, search
+from fairseq_convtext.decoding.prefix_beam_kernel import Options, search
+from fairseq_convtext.decoding.prefix_trie import Tables
 from fairseq_convtext.decoding.top_k import top_k
 
 
@@ -107,17 +108,8 @@ def prefix_beam_search(symbols: Symbols, bound: Tensor, options: SearchOptions, 
         eos: id that the language model predicts at the end.
     """
     tokens, log_probs, blank, positions = (table.cpu().contiguous().numpy() for table in (*symbols, bound))
-    found = search(
-        tokens,
-        log_probs,
-        blank,
-        positions,
-        options.beam,
-        tables_of(options.lm),
-        options.lm_weight,
-        options.token_bonus,
-        eos,
-    )
+    how = Options(options.beam, options.lm_weight, options.token_bonus, eos)
+    found = search(tokens, log_probs, blank, positions, tables_of(options.lm), how)
     return Prefixes(*map(torch.from_numpy, found))
 
 

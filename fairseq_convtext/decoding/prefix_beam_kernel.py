@@ -10,59 +10,49 @@ from typing import NamedTuple, Tuple
 import numpy as np
 
 from fairseq_convtext.decoding.compiling import compiled
+from fairseq_convtext.decoding.prefix_trie import NONE, ROOT, Tables, Trie, child_of, language_score, new_root, new_trie
 
 NEG_INF = -math.inf
-NONE = -1
-ROOT = 0
 
 
-class Trie(NamedTuple):
-    """Every prefix that was ever in the beam; arrays over nodes, or ``(nodes, orders)``.
+class Options(NamedTuple):
+    """See SearchOptions; ``eos`` is the id that the language model predicts at the end."""
+
+    beam: int
+    lm_weight: float
+    bonus: float
+    eos: int
+
+
+class Beam(NamedTuple):
+    """The prefixes kept; arrays over their places, of which the first so many are in use.
 
     Attributes:
-        parent, token, length: the prefix without its last token, that token, and how many it has.
-        child, sibling: first prefix that is one token longer, and next one with the same parent; NONE at the end.
-        slot: place in the beam, NONE outside.
-        certainty: log-probability of the last token where it was first written.
-        fused: weighted language model and bonus of all tokens.
-        history: column n is the key of the last n tokens.
-        begin, end: the language model's rows of n + 1 tokens that begin with them.
-        backoff: weight when the token after them is not in those rows.
+        nodes: of the trie.
+        blank, token: log-probability with the last position a blank, or the prefix's last token.
     """
 
-    parent: np.ndarray
+    nodes: np.ndarray
+    blank: np.ndarray
     token: np.ndarray
-    length: np.ndarray
-    child: np.ndarray
-    sibling: np.ndarray
-    slot: np.ndarray
-    certainty: np.ndarray
-    fused: np.ndarray
-    history: np.ndarray
-    begin: np.ndarray
-    end: np.ndarray
-    backoff: np.ndarray
 
 
-class Tables(NamedTuple):
-    """A language model as NgramModel has it, all orders in one array.
+class Ranking(NamedTuple):
+    """What could be in the beam after a position, best first; arrays as long as the beam.
 
     Attributes:
-        vocabulary: number of ids.
-        start: id before a sentence.
-        offsets: where each order begins, and the end of the last.
-        keys: sorted within an order.
-        log_probs, backoffs: of each key; the highest order has no back-off weights, zero here.
-        longer: first row that begins with each key and has one token more; it ends where that of the next key begins.
+        score: log-probability and what the language model and the bonus add.
+        place: of the prefix, or of the one it extends, in the beam before.
+        candidate: the token it was extended by, NONE for a prefix that stays.
+        alignment: log-probability alone.
+        fused: what was added.
     """
 
-    vocabulary: int
-    start: int
-    offsets: np.ndarray
-    keys: np.ndarray
-    log_probs: np.ndarray
-    backoffs: np.ndarray
-    longer: np.ndarray
+    score: np.ndarray
+    place: np.ndarray
+    candidate: np.ndarray
+    alignment: np.ndarray
+    fused: np.ndarray
 
 
 @compiled
@@ -73,222 +63,149 @@ def log_add(a: float, b: float) -> float:
 
 
 @compiled
-def new_trie(nodes: int, orders: int) -> Trie:
-    return Trie(
-        np.full(nodes, NONE, np.int64),
-        np.full(nodes, NONE, np.int64),
-        np.zeros(nodes, np.int64),
-        np.full(nodes, NONE, np.int64),
-        np.full(nodes, NONE, np.int64),
-        np.full(nodes, NONE, np.int64),
-        np.zeros(nodes),
-        np.zeros(nodes),
-        np.zeros((nodes, orders), np.int64),
-        np.zeros((nodes, orders), np.int64),
-        np.zeros((nodes, orders), np.int64),
-        np.zeros((nodes, orders)),
-    )
+def new_beam(size: int) -> Beam:
+    return Beam(np.zeros(size, np.int64), np.full(size, NEG_INF), np.full(size, NEG_INF))
 
 
 @compiled
-def remember(trie: Trie, node: int, column: int, key: int, row: int, lm: Tables) -> None:
-    """The last ``column`` tokens of a prefix are the language model's ``row``, or no row of it (NONE)."""
-    trie.history[node, column] = key
-    if row != NONE:
-        trie.backoff[node, column] = lm.backoffs[row]
-        trie.begin[node, column], trie.end[node, column] = lm.longer[row], lm.longer[row + 1]
+def stay(
+    trie: Trie, before: Beam, count: int, tokens: np.ndarray, log_probs: np.ndarray, blank: float, after: Beam
+) -> None:
+    """Every prefix as it is after one more position, which writes a blank or its last token; to ``after``."""
+    for place in range(count):
+        node = before.nodes[place]
+        either = log_add(before.blank[place], before.token[place])
+        after.nodes[place], after.blank[place], after.token[place] = node, either + blank, NEG_INF
+        parent = trie.parent[node]
+        shorter = NONE if parent == NONE else trie.slot[parent]
+        for k in range(len(tokens)):
+            if tokens[k] != trie.token[node]:
+                continue
+            after.token[place] = before.token[place] + log_probs[k]
+            if shorter != NONE:  # the prefix without the last token is in the beam too, and is extended to this one
+                after.token[place] = log_add(after.token[place], reach(trie, before, shorter, tokens[k]) + log_probs[k])
 
 
 @compiled
-def row_of(keys: np.ndarray, begin: int, end: int, key: int) -> int:
-    """The row of a key among sorted ones; NONE if it is not there."""
-    while begin < end:
-        middle = (begin + end) // 2
-        found = keys[middle]
-        if found == key:
-            return middle
-        if found < key:
-            begin = middle + 1
-        else:
-            end = middle
-    return NONE
+def reach(trie: Trie, beam: Beam, place: int, token: int) -> float:
+    """Log-probability from which a prefix is extended: after a blank its last token may be written anew, without one
+    it only goes on."""
+    if token == trie.token[beam.nodes[place]]:
+        return beam.blank[place]
+    return log_add(beam.blank[place], beam.token[place])
 
 
 @compiled
-def new_root(trie: Trie, lm: Tables) -> None:
-    """The empty prefix: every history is the start of the sentence."""
-    key = 0
-    for column in range(1, trie.history.shape[1]):
-        key = key * lm.vocabulary + lm.start
-        row = row_of(lm.keys, lm.offsets[column - 1], lm.offsets[column], key)
-        remember(trie, ROOT, column, key, row, lm)
-
-
-@compiled
-def child_of(trie: Trie, used: int, node: int, token: int, lm: Tables) -> int:
-    """The node of the prefix with one token more; ``used``, the next free one, if it is new."""
-    found = trie.child[node]
-    while found != NONE:
-        if trie.token[found] == token:
-            return found
-        found = trie.sibling[found]
-    trie.parent[used], trie.token[used], trie.length[used] = node, token, trie.length[node] + 1
-    trie.sibling[used], trie.child[node] = trie.child[node], used
-    for column in range(1, trie.history.shape[1]):
-        key, row = trie.history[node, column - 1] * lm.vocabulary + token, token  # every id is a row of single ones
-        if column > 1:
-            row = row_of(lm.keys, trie.begin[node, column - 1], trie.end[node, column - 1], key)
-        remember(trie, used, column, key, row, lm)
-    return used
-
-
-@compiled
-def language_score(trie: Trie, node: int, token: int, lm: Tables) -> float:
-    """log p(token | the prefix): the longest n-gram there is, times the back-off weights passed on the way."""
-    total = 0.0
-    for column in range(trie.history.shape[1] - 1, 0, -1):
-        begin, end = trie.begin[node, column], trie.end[node, column]
-        if begin < end:
-            row = row_of(lm.keys, begin, end, trie.history[node, column] * lm.vocabulary + token)
-            if row != NONE:
-                return total + lm.log_probs[row]
-        total += trie.backoff[node, column]
-    return total + lm.log_probs[token]
-
-
-@compiled
-def ranked_in(
-    scores: np.ndarray,
-    origins: np.ndarray,
-    count: int,
-    score: float,
-    origin: int,
-    alignment: float,
-    fused: float,
-    values: np.ndarray,
+def rank(
+    ranking: Ranking, count: int, place: int, candidate: int, alignment: float, fused: float
 ) -> int:
-    """Put one prefix into the ranking, best first, of at most ``len(scores)``; the new count."""
-    if count == len(scores):
-        if score <= scores[count - 1]:
+    """Put one prefix where it belongs, if it does; the new count."""
+    score = alignment + fused
+    if count == len(ranking.score):
+        if score <= ranking.score[count - 1]:
             return count
         count -= 1
-    place = count
-    while place > 0 and scores[place - 1] < score:
-        scores[place], origins[place] = scores[place - 1], origins[place - 1]
-        values[place] = values[place - 1]
-        place -= 1
-    scores[place], origins[place] = score, origin
-    values[place, 0], values[place, 1] = alignment, fused
+    at = count
+    while at > 0 and ranking.score[at - 1] < score:
+        ranking.score[at], ranking.place[at] = ranking.score[at - 1], ranking.place[at - 1]
+        ranking.candidate[at], ranking.alignment[at] = ranking.candidate[at - 1], ranking.alignment[at - 1]
+        ranking.fused[at] = ranking.fused[at - 1]
+        at -= 1
+    ranking.score[at], ranking.place[at], ranking.candidate[at] = score, place, candidate
+    ranking.alignment[at], ranking.fused[at] = alignment, fused
     return count + 1
 
 
 @compiled
-def search_sentence(
+def is_in_beam(trie: Trie, node: int, token: int) -> bool:
+    """Whether the prefix with one token more is in the beam: then ``stay`` has counted it."""
+    found = trie.child[node]
+    while found != NONE:
+        if trie.token[found] == token:
+            return trie.slot[found] != NONE
+        found = trie.sibling[found]
+    return False
+
+
+@compiled
+def extend(
+    trie: Trie,
+    before: Beam,
+    count: int,
     tokens: np.ndarray,
     log_probs: np.ndarray,
-    blank: np.ndarray,
-    positions: int,
-    beam: int,
     lm: Tables,
-    lm_weight: float,
-    bonus: float,
-    eos: int,
+    options: Options,
+    ranking: Ranking,
+    kept: int,
+) -> int:
+    """Every prefix with one token more, into a ranking that holds ``kept``; how many it holds then."""
+    for place in range(count):
+        node = before.nodes[place]
+        for k in range(len(tokens)):
+            alignment = reach(trie, before, place, tokens[k]) + log_probs[k]
+            fused = trie.fused[node] + options.bonus
+            # The language model can only take away: what is too late without it is not looked up.
+            late = kept == options.beam and alignment + fused <= ranking.score[kept - 1]
+            if alignment == NEG_INF or late or is_in_beam(trie, node, tokens[k]):
+                continue
+            if len(lm.keys):
+                fused += options.lm_weight * language_score(trie, node, tokens[k], lm)
+            kept = rank(ranking, kept, place, k, alignment, fused)
+    return kept
+
+
+@compiled
+def search_sentence(
+    tokens: np.ndarray, log_probs: np.ndarray, blank: np.ndarray, positions: int, lm: Tables, options: Options
 ) -> Tuple[Trie, np.ndarray, np.ndarray]:
-    """One canvas; see ``search``. The trie, the nodes of its beam, best first, and their scores."""
-    candidates = tokens.shape[1]
-    orders = len(lm.offsets) - 1
-    trie = new_trie(1 + positions * beam, max(orders, 1))
+    """One canvas; see ``search``. The trie, the nodes of its beam and their scores, in no order."""
+    size = options.beam
+    trie = new_trie(1 + positions * size, max(len(lm.offsets) - 1, 1))
     new_root(trie, lm)
-    used = 1
-
-    nodes, at_blank, at_token = np.zeros(beam, np.int64), np.full(beam, NEG_INF), np.full(beam, NEG_INF)
-    count, at_blank[0], trie.slot[ROOT] = 1, 0.0, 0
-    next_nodes, either = np.zeros(beam, np.int64), np.zeros(beam)
-    stay_blank, stay_token = np.zeros(beam), np.zeros(beam)
-    merged = np.zeros((beam, candidates), np.bool_)
-    scores, origins, values = np.zeros(beam), np.zeros(beam, np.int64), np.zeros((beam, 2))
-
+    used, count = 1, 1
+    beam, staying = new_beam(size), new_beam(size)
+    beam.blank[0], trie.slot[ROOT] = 0.0, 0
+    ranking = Ranking(
+        np.zeros(size), np.zeros(size, np.int64), np.zeros(size, np.int64), np.zeros(size), np.zeros(size)
+    )
     for t in range(positions):
-        merged[:] = False
-        for i in range(count):
-            either[i] = log_add(at_blank[i], at_token[i])
-            stay_blank[i], stay_token[i] = either[i] + blank[t], NEG_INF
-            last = trie.token[nodes[i]]
-            for k in range(candidates):
-                if tokens[t, k] == last:
-                    stay_token[i] = at_token[i] + log_probs[t, k]
-        # A prefix of the beam that is reached from another one of the beam.
-        for i in range(count):
-            last, parent = trie.token[nodes[i]], trie.parent[nodes[i]]
-            if parent == NONE or trie.slot[parent] == NONE:
-                continue
-            j = trie.slot[parent]
-            for k in range(candidates):
-                if tokens[t, k] == last:
-                    before = at_blank[j] if trie.token[parent] == last else either[j]
-                    stay_token[i] = log_add(stay_token[i], before + log_probs[t, k])
-                    merged[j, k] = True
-
+        stay(trie, beam, count, tokens[t], log_probs[t], blank[t], staying)
         kept = 0
-        for i in range(count):
-            alignment, fused, origin = log_add(stay_blank[i], stay_token[i]), trie.fused[nodes[i]], i * (candidates + 1)
+        for place in range(count):
+            alignment = log_add(staying.blank[place], staying.token[place])
             if alignment > NEG_INF:
-                kept = ranked_in(scores, origins, kept, alignment + fused, origin, alignment, fused, values)
-        for i in range(count):
-            node = nodes[i]
-            for k in range(candidates):
-                # After a blank the last token may be written anew; without one it only goes on.
-                before = at_blank[i] if tokens[t, k] == trie.token[node] else either[i]
-                alignment, fused = before + log_probs[t, k], trie.fused[node] + bonus
-                # The language model can only take away: what is too late without it is not looked up.
-                if merged[i, k] or alignment == NEG_INF or (kept == beam and alignment + fused <= scores[beam - 1]):
-                    continue
-                if orders > 0:
-                    fused += lm_weight * language_score(trie, node, tokens[t, k], lm)
-                origin = i * (candidates + 1) + k + 1
-                kept = ranked_in(scores, origins, kept, alignment + fused, origin, alignment, fused, values)
+                kept = rank(ranking, kept, place, NONE, alignment, trie.fused[staying.nodes[place]])
+        kept = extend(trie, beam, count, tokens[t], log_probs[t], lm, options, ranking, kept)
 
-        for i in range(count):
-            trie.slot[nodes[i]] = NONE
-        for place in range(kept):
-            i, k = origins[place] // (candidates + 1), origins[place] % (candidates + 1) - 1
-            if k < 0:
-                next_nodes[place] = nodes[i]
+        for place in range(count):
+            trie.slot[beam.nodes[place]] = NONE
+        for at in range(kept):
+            place, k = ranking.place[at], ranking.candidate[at]
+            if k == NONE:
+                beam.nodes[at], beam.blank[at] = staying.nodes[place], staying.blank[place]
+                beam.token[at] = staying.token[place]
                 continue
-            node = child_of(trie, used, nodes[i], tokens[t, k], lm)
-            next_nodes[place] = node
+            node = child_of(trie, used, staying.nodes[place], tokens[t, k], lm)
             if node == used:
-                trie.certainty[node], trie.fused[node] = log_probs[t, k], values[place, 1]
+                trie.certainty[node], trie.fused[node] = log_probs[t, k], ranking.fused[at]
                 used += 1
-        # Only now: nodes and states of the old beam are read above.
-        for place in range(kept):
-            i, k = origins[place] // (candidates + 1), origins[place] % (candidates + 1) - 1
-            values[place, 1] = stay_blank[i] if k < 0 else NEG_INF
-            values[place, 0] = stay_token[i] if k < 0 else values[place, 0]
+            beam.nodes[at], beam.blank[at], beam.token[at] = node, NEG_INF, ranking.alignment[at]
         count = kept
         for place in range(count):
-            nodes[place], at_token[place], at_blank[place] = next_nodes[place], values[place, 0], values[place, 1]
-            trie.slot[nodes[place]] = place
+            trie.slot[beam.nodes[place]] = place
 
-    final = np.full(beam, NEG_INF)
-    for i in range(count):
-        final[i] = log_add(at_blank[i], at_token[i]) + trie.fused[nodes[i]]
-        if orders > 0:
-            final[i] += lm_weight * language_score(trie, nodes[i], eos, lm)
-    return trie, nodes[:count], final[:count]
+    scores = np.zeros(count)
+    for place in range(count):
+        scores[place] = log_add(beam.blank[place], beam.token[place]) + trie.fused[beam.nodes[place]]
+        if len(lm.keys):
+            scores[place] += options.lm_weight * language_score(trie, beam.nodes[place], options.eos, lm)
+    return trie, beam.nodes[:count], scores
 
 
 @compiled
 def search(
-    tokens: np.ndarray,
-    log_probs: np.ndarray,
-    blank: np.ndarray,
-    bound: np.ndarray,
-    beam: int,
-    lm: Tables,
-    lm_weight: float,
-    bonus: float,
-    eos: int,
+    tokens: np.ndarray, log_probs: np.ndarray, blank: np.ndarray, bound: np.ndarray, lm: Tables, options: Options
 ) -> Tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
     """The beams of every sentence.
 
@@ -296,10 +213,8 @@ def search(
         tokens, log_probs: ``(batch, positions, candidates)``, different tokens at a position, none of them the blank.
         blank: ``(batch, positions)`` log-probability of the blank.
         bound: ``(batch,)`` canvas positions of each sentence.
-        beam: prefixes kept.
-        lm: language model; without offsets there is none.
-        lm_weight, bonus: see SearchOptions.
-        eos: id that the language model predicts at the end.
+        lm: language model; without keys there is none.
+        options: see there.
 
     Returns:
         ``(batch, beam, positions)`` tokens and certainties, ``(batch, beam)`` lengths and scores; best first, the
@@ -307,19 +222,13 @@ def search(
         token at all, the most certain one of the canvas, with its log-probability alone.
     """
     batch, positions, _ = tokens.shape
-    found = np.zeros((batch, beam, positions), np.int64)
-    certainty = np.zeros((batch, beam, positions), np.float32)
-    lengths = np.zeros((batch, beam), np.int64)
-    scores = np.full((batch, beam), NEG_INF, np.float32)
+    found = np.zeros((batch, options.beam, positions), np.int64)
+    certainty = np.zeros((batch, options.beam, positions), np.float32)
+    lengths = np.zeros((batch, options.beam), np.int64)
+    scores = np.full((batch, options.beam), NEG_INF, np.float32)
     for row in range(batch):
-        trie, nodes, final = search_sentence(
-            tokens[row], log_probs[row], blank[row], bound[row], beam, lm, lm_weight, bonus, eos
-        )
-        rank = final.copy()
-        for i in range(len(nodes)):
-            if nodes[i] == ROOT:
-                rank[i] = NEG_INF
-        order = np.argsort(-rank, kind="mergesort")
+        trie, nodes, final = search_sentence(tokens[row], log_probs[row], blank[row], bound[row], lm, options)
+        order = np.argsort(np.where(nodes == ROOT, math.inf, -final), kind="mergesort")
         if len(nodes) == 0 or nodes[order[0]] == ROOT:  # a narrow beam and a canvas of blanks
             surest = int(np.argmax(log_probs[row, : bound[row], 0]))
             found[row, 0, 0], certainty[row, 0, 0] = tokens[row, surest, 0], log_probs[row, surest, 0]

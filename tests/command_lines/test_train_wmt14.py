@@ -65,8 +65,8 @@ def test_a_training_ends_with_the_average_of_its_best_checkpoints_and_is_not_rep
     states = [torch.load(path, weights_only=False) for path in (tmp_path / "checkpoints").glob("*.pt")]
     assert all(state["cfg"]["checkpoint"]["best_checkpoint_metric"] == "bleu" for state in states)
     # Each once, best BLEU first; of equal ones the later, which a model as small as this one often has.
-    order = {(state["extra_state"]["val_loss"], state["optimizer_history"][-1]["num_updates"]): state for state in states}
-    best = [order[key] for key in sorted(order, reverse=True)][:kept]
+    by_value = {(x["extra_state"]["val_loss"], x["optimizer_history"][-1]["num_updates"]): x for x in states}
+    best = [by_value[key] for key in sorted(by_value, reverse=True)][:kept]
     assert 1 <= len(best) <= 5
     for name, value in average["model"].items():
         mean = torch.stack([state["model"][name].double() for state in best]).mean(dim=0)

@@ -2,7 +2,7 @@
 
 Interpolated Kneser-Ney (Chen and Goodman 1999, section 4.1.6, one discount an order) with its interpolated
 probabilities stored, so that a lookup is the first table that has the n-gram, times the back-off weights passed on
-the way (the ARPA scheme). The compiled search reads the tables themselves, see prefix_beam_kernel.py.
+the way (the ARPA scheme). The compiled search reads the tables themselves, see prefix_trie.py.
 """
 
 from array import array

@@ -1,8 +1,12 @@
 """How functions that loop over single numbers are compiled."""
 
+import logging
 from typing import Any, Callable
 
 import numba
+
+# At DEBUG, where some set the root logger, a compilation logs tens of thousands of lines.
+logging.getLogger("numba").setLevel(logging.WARNING)
 
 
 def compiled(function: Callable[..., Any]) -> Any:

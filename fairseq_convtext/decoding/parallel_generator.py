@@ -123,23 +123,24 @@ class ParallelGenerator:
 
         ``scores`` ``(batch,)`` are those of a search; None sums up the tokens' log-probabilities.
         """
-        log_probs = best.log_probs.cpu()
+        log_probs, lengths = best.log_probs.cpu(), best.lengths.cpu()
         # The stock generator adds up in float32, one token after the other; torch.cumsum adds in double.
         running = torch.from_numpy(np.add.accumulate(log_probs.numpy(), axis=1, dtype=np.float32))
+        positional = torch.cat([running[:, :1], running[:, 1:] - running[:, :-1]], dim=1)
+        if scores is None:
+            scores = running.gather(1, lengths[:, None] - 1)[:, 0]
+        if self.stock.normalize_scores:
+            scores = scores / torch.tensor([length**self.stock.len_penalty for length in lengths.tolist()])
         tokens, none = best.tokens.cpu(), torch.empty(0)
         found = []
-        for row, length in enumerate(best.lengths.tolist()):
-            sums = running[row, :length]
-            score = sums[-1].clone() if scores is None else scores[row].clone()
-            if self.stock.normalize_scores:
-                score /= length**self.stock.len_penalty
+        for row, length in enumerate(lengths.tolist()):
             found.append(
                 {
                     "tokens": tokens[row, :length],
-                    "score": score,
+                    "score": scores[row],
                     "attention": none,
                     "alignment": none,
-                    "positional_scores": torch.cat([sums[:1], sums[1:] - sums[:-1]]),
+                    "positional_scores": positional[row, :length],
                 }
             )
         return found

@@ -6,6 +6,7 @@ search runs on the CPU wherever the network ran: what it reads is a few candidat
 """
 
 import functools
+import math
 from typing import Callable, NamedTuple, Optional, Tuple
 
 import numpy as np
@@ -25,7 +26,8 @@ class SearchOptions(NamedTuple):
 
     Attributes:
         beam: prefixes kept.
-        candidates: tokens tried at each position, the best ones besides the blank.
+        candidates: tokens tried at each position at most, the best ones besides the blank.
+        least_probability: what a token must have at a position to be tried there, among the candidates and the blank.
         lm: language model, or None.
         lm_weight: of its log-probability, in nats like CTC's own; not negative.
         token_bonus: added for every token, against the shortness that both models prefer.
@@ -33,6 +35,7 @@ class SearchOptions(NamedTuple):
 
     beam: int = 10
     candidates: int = 4
+    least_probability: float = 0.01
     lm: Optional[NgramModel] = None
     lm_weight: float = 0.0
     token_bonus: float = 0.0
@@ -108,7 +111,8 @@ def prefix_beam_search(symbols: Symbols, bound: Tensor, options: SearchOptions, 
         eos: id that the language model predicts at the end.
     """
     tokens, log_probs, blank, positions = (table.cpu().contiguous().numpy() for table in (*symbols, bound))
-    how = Options(options.beam, options.lm_weight, options.token_bonus, eos)
+    least = math.log(options.least_probability) if options.least_probability else -math.inf
+    how = Options(options.beam, least, options.lm_weight, options.token_bonus, eos)
     found = search(tokens, log_probs, blank, positions, tables_of(options.lm), how)
     return Prefixes(*map(torch.from_numpy, found))
 

@@ -16,9 +16,10 @@ NEG_INF = -math.inf
 
 
 class Options(NamedTuple):
-    """See SearchOptions; ``eos`` is the id that the language model predicts at the end."""
+    """See SearchOptions; ``least`` is the log of its probability, ``eos`` what the language model predicts at the end."""
 
     beam: int
+    least: float
     lm_weight: float
     bonus: float
     eos: int
@@ -30,11 +31,13 @@ class Beam(NamedTuple):
     Attributes:
         nodes: of the trie.
         blank, token: log-probability with the last position a blank, or the prefix's last token.
+        either: of both together.
     """
 
     nodes: np.ndarray
     blank: np.ndarray
     token: np.ndarray
+    either: np.ndarray
 
 
 class Ranking(NamedTuple):
@@ -64,7 +67,7 @@ def log_add(a: float, b: float) -> float:
 
 @compiled
 def new_beam(size: int) -> Beam:
-    return Beam(np.zeros(size, np.int64), np.full(size, NEG_INF), np.full(size, NEG_INF))
+    return Beam(np.zeros(size, np.int64), np.full(size, NEG_INF), np.full(size, NEG_INF), np.full(size, NEG_INF))
 
 
 @compiled
@@ -74,8 +77,7 @@ def stay(
     """Every prefix as it is after one more position, which writes a blank or its last token; to ``after``."""
     for place in range(count):
         node = before.nodes[place]
-        either = log_add(before.blank[place], before.token[place])
-        after.nodes[place], after.blank[place], after.token[place] = node, either + blank, NEG_INF
+        after.nodes[place], after.blank[place], after.token[place] = node, before.either[place] + blank, NEG_INF
         parent = trie.parent[node]
         shorter = NONE if parent == NONE else trie.slot[parent]
         for k in range(len(tokens)):
@@ -84,6 +86,8 @@ def stay(
             after.token[place] = before.token[place] + log_probs[k]
             if shorter != NONE:  # the prefix without the last token is in the beam too, and is extended to this one
                 after.token[place] = log_add(after.token[place], reach(trie, before, shorter, tokens[k]) + log_probs[k])
+            break
+        after.either[place] = log_add(after.blank[place], after.token[place])
 
 
 @compiled
@@ -92,7 +96,7 @@ def reach(trie: Trie, beam: Beam, place: int, token: int) -> float:
     it only goes on."""
     if token == trie.token[beam.nodes[place]]:
         return beam.blank[place]
-    return log_add(beam.blank[place], beam.token[place])
+    return beam.either[place]
 
 
 @compiled
@@ -165,23 +169,26 @@ def search_sentence(
     new_root(trie, lm)
     used, count = 1, 1
     beam, staying = new_beam(size), new_beam(size)
-    beam.blank[0], trie.slot[ROOT] = 0.0, 0
+    beam.blank[0], beam.either[0], trie.slot[ROOT] = 0.0, 0.0, 0
     ranking = Ranking(
         np.zeros(size), np.zeros(size, np.int64), np.zeros(size, np.int64), np.zeros(size), np.zeros(size)
     )
     for t in range(positions):
-        stay(trie, beam, count, tokens[t], log_probs[t], blank[t], staying)
+        tried = 0
+        while tried < len(tokens[t]) and log_probs[t, tried] >= options.least:
+            tried += 1
+        stay(trie, beam, count, tokens[t, :tried], log_probs[t, :tried], blank[t], staying)
         kept = 0
         for place in range(count):
-            alignment = log_add(staying.blank[place], staying.token[place])
-            if alignment > NEG_INF:
-                kept = rank(ranking, kept, place, NONE, alignment, trie.fused[staying.nodes[place]])
-        kept = extend(trie, beam, count, tokens[t], log_probs[t], lm, options, ranking, kept)
+            if staying.either[place] > NEG_INF:
+                kept = rank(ranking, kept, place, NONE, staying.either[place], trie.fused[staying.nodes[place]])
+        kept = extend(trie, beam, count, tokens[t, :tried], log_probs[t, :tried], lm, options, ranking, kept)
 
         for place in range(count):
             trie.slot[beam.nodes[place]] = NONE
         for at in range(kept):
             place, k = ranking.place[at], ranking.candidate[at]
+            beam.either[at] = ranking.alignment[at]
             if k == NONE:
                 beam.nodes[at], beam.blank[at] = staying.nodes[place], staying.blank[place]
                 beam.token[at] = staying.token[place]
@@ -197,7 +204,7 @@ def search_sentence(
 
     scores = np.zeros(count)
     for place in range(count):
-        scores[place] = log_add(beam.blank[place], beam.token[place]) + trie.fused[beam.nodes[place]]
+        scores[place] = beam.either[place] + trie.fused[beam.nodes[place]]
         if len(lm.keys):
             scores[place] += options.lm_weight * language_score(trie, beam.nodes[place], options.eos, lm)
     return trie, beam.nodes[:count], scores
@@ -210,7 +217,7 @@ def search(
     """The beams of every sentence.
 
     Args:
-        tokens, log_probs: ``(batch, positions, candidates)``, different tokens at a position, none of them the blank.
+        tokens, log_probs: ``(batch, positions, candidates)``, best first, different tokens, none of them the blank.
         blank: ``(batch, positions)`` log-probability of the blank.
         bound: ``(batch,)`` canvas positions of each sentence.
         lm: language model; without keys there is none.

@@ -14,7 +14,7 @@ from fairseq_convtext.decoding.prefix_beam import (
 
 EOS, START = 0, 5
 TOKENS = (1, 2, 3)
-WIDE = SearchOptions(beam=400, candidates=len(TOKENS))
+WIDE = SearchOptions(beam=400, candidates=len(TOKENS), least_probability=0.0)
 
 
 def random_canvas(seed, batch=2, positions=5, sharpness=2.0):

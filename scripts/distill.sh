@@ -7,6 +7,8 @@
 #   --path CHECKPOINT  the teacher, any model of fairseq or of this project
 #   --out FOLDER       FOLDER/bin is made: the teacher's dictionaries, the source as it was, the distilled targets;
 #                      valid and test are the original references. FOLDER/bin/DISTILLED says what it is.
+#   --more-source FILE more source sentences for the teacher, in the subwords of BIN, one a line: no reference is
+#                      needed, so they may be sampled (scripts/sample_sentences.py). They come after those of BIN.
 #   --shards N         pieces that the work is cut into; one that is finished is never done again (default: 16)
 #   --workers N        shards that are translated at the same time, on GPUs in turn where there are any (default: 1)
 #   --beam N           (default: 5)
@@ -23,12 +25,12 @@ usage_error() {
     echo "error: $*; see $0 --help." >&2
     exit 2
 }
-data="" path="" out="" shards=16 workers=1 beam=5 max_tokens=4000 extra=()
+data="" path="" out="" more_source="" shards=16 workers=1 beam=5 max_tokens=4000 extra=()
 while [[ $# -gt 0 ]]; do
     case "$1" in
         --cpu) extra+=(--cpu); shift; continue ;;
         --) shift; extra+=("$@"); break ;;
-        --data | --path | --out | --shards | --workers | --beam | --max-tokens) ;;
+        --data | --path | --out | --more-source | --shards | --workers | --beam | --max-tokens) ;;
         *) usage_error "unknown argument $1" ;;
     esac
     [[ $# -ge 2 && -n "$2" ]] || usage_error "$1 needs a value"
@@ -36,6 +38,7 @@ while [[ $# -gt 0 ]]; do
         --data) data="$2" ;;
         --path) path="$2" ;;
         --out) out="$2" ;;
+        --more-source) more_source="$2" ;;
         *)
             [[ "$2" =~ ^[1-9][0-9]*$ ]] || usage_error "$1 must be a number from 1 on; found $2"
             name="${1#--}"
@@ -54,6 +57,7 @@ for flag in ${extra[@]+"${extra[@]}"}; do
     esac
 done
 [[ -f "$path" ]] || { echo "error: no checkpoint $path." >&2; exit 1; }
+[[ -z "$more_source" || -f "$more_source" ]] || { echo "error: no file $more_source (--more-source)." >&2; exit 1; }
 pair=""
 for file in "$data"/train.*-*.*.idx; do
     [[ -e "$file" ]] || { echo "error: $data has no train.*.idx: expected what fairseq-preprocess made." >&2; exit 1; }
@@ -74,8 +78,10 @@ exec 8>"$out/lock"
 ! command -v flock >/dev/null || flock -n 8 ||
     convtext_fail "another distill.sh, or a worker of one that was killed, is at work in $out: stop it first."
 teacher="$(cksum <"$path")"
+more=""
+[[ -z "$more_source" ]] || more="$(cksum <"$more_source")"
 convtext_settings "$out" "data=$data teacher=$path cksum=${teacher// /-} shards=$shards beam=$beam" \
-    "max_tokens=$max_tokens ${extra[*]-}"
+    "max_tokens=$max_tokens ${extra[*]-}${more:+ more=${more// /-}}"
 
 gpus=0
 [[ " ${extra[*]-} " == *" --cpu "* ]] || gpus="$("$PYTHON" -c 'import torch; print(torch.cuda.device_count())')"
@@ -87,7 +93,7 @@ translate() {
     ((gpus == 0)) || device=(env "CUDA_VISIBLE_DEVICES=$((shard % gpus))")
     # fairseq-generate passes over its own --num-shards; it cuts by what is the number of processes elsewhere.
     # Without subwords removed, for the student has the same ones; no sentence may be too long or left over.
-    ${device[@]+"${device[@]}"} fairseq-generate "$data" --user-dir "$ROOT/fairseq_convtext" --path "$path" \
+    ${device[@]+"${device[@]}"} fairseq-generate "$sources" --user-dir "$ROOT/fairseq_convtext" --path "$path" \
         --source-lang "$source_lang" --target-lang "$target_lang" --gen-subset train --beam "$beam" --nbest 1 \
         --distributed-world-size "$shards" --distributed-rank "$shard" --max-len-a 1.5 --max-len-b 10 \
         --max-tokens "$max_tokens" --required-batch-size-multiple 1 --num-workers 0 --log-format none \
@@ -102,6 +108,19 @@ translate() {
 if [[ -d "$out/bin" ]]; then
     echo "$out/bin exists and is kept" >&2
     exit
+fi
+sources="$data" source_file="train.$pair.$source_lang"
+if [[ -n "$more_source" ]]; then
+    sources="$out/sources"
+    if [[ ! -d "$sources" ]]; then
+        convtext_step "Adding $more_source"
+        rm -rf "$sources.part"
+        mkdir "$sources.part"
+        cp "$data"/dict.*.txt "$sources.part"
+        convtext_run "$PYTHON" "$ROOT/scripts/more_sources.py" "$data/$source_file" "$more_source" \
+            --dictionary "$data/dict.$source_lang.txt" --out "$sources.part/$source_file"
+        mv "$sources.part" "$sources"
+    fi
 fi
 convtext_step "Translating the training source ($shards shards, $workers at a time)"
 mkdir -p "$out/shards"
@@ -118,7 +137,7 @@ for ((shard = 0; shard < shards; shard++)); do [[ -e "$out/shards/$shard" ]] || 
 convtext_step "Making $out/bin"
 export LC_ALL=C
 sort -n -k 1,1 "$out"/shards/*[0-9] >"$out/joined.part"
-expected="$("$PYTHON" - "$data/train.$pair.$target_lang" <<'PYTHON'
+expected="$("$PYTHON" - "$sources/$source_file" <<'PYTHON'
 import sys
 
 from fairseq.data import indexed_dataset
@@ -130,7 +149,7 @@ PYTHON
 # Every id from 0 on, once.
 awk -F '\t' -v expected="$expected" '$1 != NR - 1 { exit 1 } END { if (NR != expected) exit 1 }' "$out/joined.part" ||
     convtext_fail "the shards have $(wc -l <"$out/joined.part") sentences, of which" \
-        "$(cut -f 1 "$out/joined.part" | uniq | wc -l) are different, and $data/train has $expected:" \
+        "$(cut -f 1 "$out/joined.part" | uniq | wc -l) are different, and $sources/train has $expected:" \
         "remove $out/shards and start again."
 cut -f 2 "$out/joined.part" >"$out/train.part"
 mv "$out/train.part" "$out/train.$target_lang"
@@ -142,14 +161,14 @@ for suffix in bin idx; do
     made=("$out/bin.part"/train*."$suffix")
     mv "${made[0]}" "$out/bin.part/train.$pair.$target_lang.$suffix"
 done
-for file in "$data"/dict.*.txt "$data"/{train,valid,test}*".$pair".*.{bin,idx}; do
+for file in "$sources/$source_file".* "$data"/dict.*.txt "$data"/{train,valid,test}*".$pair".*.{bin,idx}; do
     # A link where possible: none of these files is ever changed.
     [[ ! -e "$file" || -e "$out/bin.part/${file##*/}" ]] || ln "$file" "$out/bin.part/" 2>/dev/null ||
         cp "$file" "$out/bin.part/"
 done
 cat >"$out/bin.part/DISTILLED" <<EOF
 The $target_lang side of train is no human translation: a teacher translated it from the $source_lang side,
-$expected sentences, beam $beam. Valid and test are the original references.
+$expected sentences, beam $beam${more_source:+; the last of them are those of $more_source}. Valid and test are the original references.
 data: $data
 teacher: $path (cksum $teacher)
 EOF

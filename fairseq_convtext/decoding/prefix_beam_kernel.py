@@ -16,7 +16,7 @@ NEG_INF = -math.inf
 
 
 class Options(NamedTuple):
-    """See SearchOptions; ``least`` is the log of its probability, ``eos`` what the language model predicts at the end."""
+    """See SearchOptions; ``least`` is a log-probability, ``eos`` the id that the language model predicts at the end."""
 
     beam: int
     least: float

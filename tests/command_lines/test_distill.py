@@ -126,3 +126,33 @@ def test_a_lost_sentence_is_an_error(distilled, command):
 def test_wrong_arguments_are_named(arguments, message):
     code, errors = finish(start(*arguments))
     assert code == 2 and message in errors
+
+
+def test_more_sources_are_translated_too_and_follow_the_others(distilled, corpus, teacher, tmp_path):
+    dictionary = Dictionary.load(str(corpus / "dict.d.txt"))
+    valid = indexed_dataset.make_dataset(str(corpus / "valid.d-l.d"), "mmap")
+    more = [dictionary.string(valid[number]) for number in range(7)]
+    (tmp_path / "more.d").write_text("".join(f"{line}\n" for line in more))
+    arguments = ["--data", corpus, "--path", teacher, "--out", tmp_path, "--beam", 2, "--max-tokens", 700, "--cpu"]
+    code, errors = finish(start(*arguments, "--shards", 2, "--more-source", tmp_path / "more.d"))
+    assert code == 0, errors[-2000:]
+    sources = indexed_dataset.make_dataset(str(tmp_path / "bin" / "train.d-l.d"), "mmap")
+    targets = indexed_dataset.make_dataset(str(tmp_path / "bin" / "train.d-l.l"), "mmap")
+    assert len(sources) == len(targets) == SENTENCES["train"] + 7
+    assert [dictionary.string(ids) for ids in sources][-7:] == more
+    before = (distilled / "train.l").read_text().splitlines()
+    assert (tmp_path / "train.l").read_text().splitlines()[:-7] == before
+    found = run(
+        "generate", corpus, "--user-dir", SCRIPT.parents[1] / "fairseq_convtext", "--path", teacher, "--gen-subset",
+        "valid", "--beam", 2, "--max-tokens", 700, "--num-workers", 0, "--max-len-a", 1.5, "--max-len-b", 10,
+    )  # fmt: skip
+    translated = [lines(found, "H")[number][0].split("\t")[1] for number in range(7)]
+    assert (tmp_path / "train.l").read_text().splitlines()[-7:] == translated
+
+
+def test_more_sources_in_other_subwords_are_refused(corpus, teacher, tmp_path):
+    (tmp_path / "more.d").write_text("these are plain words\n")
+    code, errors = finish(
+        start("--data", corpus, "--path", teacher, "--out", tmp_path, "--cpu", "--more-source", tmp_path / "more.d")
+    )
+    assert code == 1 and re.search("^error: 4 of 5 tokens of .* are not in .*dict.d.txt: give", errors, re.MULTILINE)

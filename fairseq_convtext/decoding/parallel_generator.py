@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from fairseq_convtext.decoding.one_pass import OnePass
-from fairseq_convtext.decoding.prefix_beam import SearchOptions, best_hypothesis
+from fairseq_convtext.decoding.prefix_beam import SearchOptions, hypothesis_at
 from fairseq_convtext.errors import ConvTextError
 
 logger = logging.getLogger(__name__)
@@ -60,7 +60,7 @@ def reasons_for_stock_generator(
 class ParallelGenerator:
     """The network once, then the canvas is read: position-wise, by collapsing the CTC path, or by a CTC search.
 
-    There is one hypothesis a sentence, so --beam has no effect. Without a search it equals what the stock generator
+    There is one hypothesis a sentence, so --beam has no effect; a search can give more of its beam. Without a search it equals what the stock generator
     finds with --beam 1, scores included. With one the score is the search's, summed over alignments, language model
     and token bonus included; the positional scores are the tokens' own where they were first written.
 
@@ -69,9 +69,12 @@ class ParallelGenerator:
         stock: the stock generator of the same options; its limits apply, and it takes over for a batch with
             forced prefixes, constraints, or a hypothesis longer than --max-len-a and --max-len-b allow.
         search: how to search a CTC canvas; None reads its best path.
+        nbest: hypotheses of a sentence, the search's best first; fewer where it found fewer.
     """
 
-    def __init__(self, models: List[Any], stock: Any, search: Optional[SearchOptions] = None) -> None:
+    def __init__(
+        self, models: List[Any], stock: Any, search: Optional[SearchOptions] = None, nbest: int = 1
+    ) -> None:
         self.model = getattr(models[0], "module", models[0])
         if not hasattr(getattr(self.model, "decoder", None), "one_pass"):
             raise ConvTextError(
@@ -85,6 +88,7 @@ class ParallelGenerator:
             )
         self.stock = stock
         self.search = search
+        self.nbest = nbest
         self.eos = stock.eos
         self.symbols_to_strip_from_output = stock.symbols_to_strip_from_output
 
@@ -94,29 +98,32 @@ class ParallelGenerator:
 
     @torch.no_grad()
     def generate(self, models: List[Any], sample: Dict[str, Any], **kwargs: Any) -> List[List[Dict[str, Tensor]]]:
-        """A list of one hypothesis for every sentence of the batch, in fairseq's format."""
+        """A list of hypotheses for every sentence of the batch, in fairseq's format."""
         if any(value is not None for value in kwargs.values()):
             return self.stock.generate(models, sample, **kwargs)
         if self.model.training:
             self.model.eval()
         encoder_out = self.model.encoder.forward_torchscript(sample["net_input"])
-        scores = None
         if self.search is None:
-            best = self.model.decoder.one_pass(encoder_out)
+            found = [(self.model.decoder.one_pass(encoder_out), None)]
         else:
-            best, scores = best_hypothesis(self.model.decoder.search(encoder_out, self.search), self.eos)
+            prefixes = self.model.decoder.search(encoder_out, self.search)
+            found = [hypothesis_at(prefixes, place, self.eos) for place in range(self.nbest)]
         longest = min(
             int(self.stock.max_len_a * sample["net_input"]["src_tokens"].size(1) + self.stock.max_len_b),
             self.stock.max_len - 1,
         )
-        if int(best.lengths.max()) - 1 > longest:
+        most = max(int(hypotheses.lengths.max()) for hypotheses, _ in found) - 1
+        if most > longest:
             if self.search is not None:
                 raise ConvTextError(
-                    f"a hypothesis of the search has {int(best.lengths.max()) - 1} tokens, and --max-len-a and "
-                    f"--max-len-b allow {longest}: raise --max-len-b."
+                    f"a hypothesis of the search has {most} tokens, and --max-len-a and --max-len-b allow {longest}: "
+                    "raise --max-len-b."
                 )
             return self.stock.generate(models, sample)
-        return [[hypothesis] for hypothesis in self.hypotheses(best, scores)]
+        places = [self.hypotheses(best, scores) for best, scores in found]
+        # EOS alone stands for what a beam does not hold.
+        return [[one for one in sentence if len(one["tokens"]) > 1] for sentence in zip(*places)]
 
     def hypotheses(self, best: OnePass, scores: Optional[Tensor] = None) -> List[Dict[str, Tensor]]:
         """fairseq's dictionaries; every sum is rounded where the stock generator rounds it.

@@ -117,15 +117,15 @@ def prefix_beam_search(symbols: Symbols, bound: Tensor, options: SearchOptions, 
     return Prefixes(*map(torch.from_numpy, found))
 
 
-def best_hypothesis(prefixes: Prefixes, eos: int) -> Tuple[OnePass, Tensor]:
-    """The best beam of every sentence with EOS at its end, and its score ``(batch,)``.
+def hypothesis_at(prefixes: Prefixes, place: int, eos: int) -> Tuple[OnePass, Tensor]:
+    """One beam of every sentence with EOS at its end, and its score ``(batch,)``; place 0 is the best.
 
     ``positions`` and ``adjacent`` mean nothing here: a prefix sums over alignments.
     """
-    lengths = prefixes.lengths[:, 0]
+    lengths = prefixes.lengths[:, place]
     longest = int(lengths.max())
     beyond = torch.arange(longest + 1) >= lengths[:, None]
-    tokens = F.pad(prefixes.tokens[:, 0, :longest], (0, 1)).masked_fill(beyond, eos)
-    log_probs = F.pad(prefixes.certainty[:, 0, :longest], (0, 1)).masked_fill(beyond, 0.0)
+    tokens = F.pad(prefixes.tokens[:, place, :longest], (0, 1)).masked_fill(beyond, eos)
+    log_probs = F.pad(prefixes.certainty[:, place, :longest], (0, 1)).masked_fill(beyond, 0.0)
     found = OnePass(tokens, log_probs, torch.zeros_like(tokens), torch.zeros_like(beyond), lengths + 1)
-    return found, prefixes.score[:, 0]
+    return found, prefixes.score[:, place]

@@ -44,8 +44,15 @@ class TranslationConvtextTask(TranslationTask):
         search = self.search_options()
         stock = super().build_generator(models, args, seq_gen_cls=seq_gen_cls, **kwargs)
         reasons = reasons_for_stock_generator(models, args, seq_gen_cls, kwargs)
+        nbest = getattr(args, "nbest", 1)
+        if search is not None and "nbest" in reasons:
+            reasons.remove("nbest")
+            if nbest > search.beam:
+                raise ConvTextError(
+                    f"--nbest {nbest} asks for more than --ctc-beam {search.beam} holds: raise --ctc-beam."
+                )
         if not reasons:
-            return ParallelGenerator(models, stock, search)
+            return ParallelGenerator(models, stock, search, nbest)
         if search is not None:
             raise ConvTextError(
                 f"--ctc-beam does not go together with {', '.join(reasons)}, which only fairseq's own generator knows: "

@@ -73,14 +73,28 @@ def test_the_language_model_knows_that_the_letter_of_zero_comes_twice(corpus, lm
     assert float(everything.exp().sum()) == pytest.approx(1.0, abs=1e-3)
 
 
+def test_nbest_gives_different_hypotheses_the_best_first(corpus, user_dir, checkpoints):
+    flags = ["--ctc-beam", 5, "--gen-subset", "valid", "--unnormalized"]
+    one = lines(generate(corpus, user_dir, checkpoints("ctc"), *flags), "H")
+    several = lines(generate(corpus, user_dir, checkpoints("ctc"), *flags, "--nbest", 4), "H")
+    assert several.keys() == one.keys() and max(map(len, several.values())) == 4
+    for key, found in several.items():
+        assert found[0] == one[key][0]
+        scores, texts = zip(*(line.split("\t") for line in found))
+        assert len(set(texts)) == len(texts) and all(texts)
+        assert list(map(float, scores)) == sorted(map(float, scores), reverse=True)
+
+
 def test_options_that_do_not_go_together_are_one_sentence(corpus, user_dir, checkpoints, lm, tmp_path):
     ctc, position = checkpoints("ctc"), checkpoints("position")
     with pytest.raises(ConvTextError, match="--ctc-lm needs a search: add --ctc-beam"):
         generate(corpus, user_dir, ctc, "--ctc-lm", lm)
     with pytest.raises(ConvTextError, match="--ctc-token-bonus needs a search: add --ctc-beam"):
         generate(corpus, user_dir, ctc, "--ctc-token-bonus", 1.0)
-    with pytest.raises(ConvTextError, match="--ctc-beam does not go together with nbest"):
-        generate(corpus, user_dir, ctc, "--ctc-beam", 5, "--beam", 2, "--nbest", 2)
+    with pytest.raises(ConvTextError, match="--ctc-beam does not go together with match_source_len"):
+        generate(corpus, user_dir, ctc, "--ctc-beam", 5, "--match-source-len")
+    with pytest.raises(ConvTextError, match="--nbest 6 asks for more than --ctc-beam 5 holds: raise --ctc-beam"):
+        generate(corpus, user_dir, ctc, "--ctc-beam", 5, "--nbest", 6)
     with pytest.raises(ConvTextError, match="--max-len-b allow 2: raise --max-len-b"):
         generate(corpus, user_dir, ctc, "--ctc-beam", 5, "--max-len-b", 2)
     with pytest.raises(ConvTextError, match="--ctc-beam must be at least 1; found 0"):

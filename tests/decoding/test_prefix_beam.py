@@ -8,7 +8,7 @@ from fairseq_convtext.decoding.ngram import train_ngram
 from fairseq_convtext.decoding.one_pass import Symbols
 from fairseq_convtext.decoding.prefix_beam import (
     SearchOptions,
-    best_hypothesis,
+    hypothesis_at,
     prefix_beam_search,
 )
 
@@ -110,7 +110,7 @@ def test_a_certain_blank_separates_equal_tokens():
 def test_no_hypothesis_is_empty_and_every_one_ends_in_eos():
     log_probs = torch.tensor([0.9, 0.05, 0.03, 0.02]).log().expand(1, 3, -1)
     symbols = Symbols(torch.tensor(TOKENS).expand(1, 3, -1), log_probs[:, :, 1:], log_probs[:, :, 0])
-    best, scores = best_hypothesis(prefix_beam_search(symbols, torch.tensor([3]), WIDE, EOS), EOS)
+    best, scores = hypothesis_at(prefix_beam_search(symbols, torch.tensor([3]), WIDE, EOS), 0, EOS)
     assert best.tokens.tolist() == [[1, EOS]] and best.lengths.tolist() == [2]
     assert float(scores) < 0.0
 
@@ -121,7 +121,7 @@ def test_a_canvas_of_certain_blanks_gives_its_most_certain_token():
     log_probs[1, 2, 3] = 1e-5
     log_probs = log_probs.log()
     symbols = Symbols(torch.tensor(TOKENS).expand(2, 3, -1), log_probs[:, :, 1:], log_probs[:, :, 0])
-    best, _ = best_hypothesis(prefix_beam_search(symbols, torch.tensor([1, 3]), WIDE._replace(beam=4), EOS), EOS)
+    best, _ = hypothesis_at(prefix_beam_search(symbols, torch.tensor([1, 3]), WIDE._replace(beam=4), EOS), 0, EOS)
     assert best.lengths.tolist() == [2, 2] and best.tokens[:, -1].tolist() == [EOS, EOS]
 
 
@@ -153,7 +153,7 @@ def test_a_prefix_that_comes_back_leaves_the_certainty_of_longer_ones_alone(seed
 def test_a_beam_too_narrow_for_any_token_gives_the_most_certain_one():
     log_probs = torch.tensor([[[0.98, 0.01, 0.006, 0.004], [0.9, 0.05, 0.03, 0.02]]]).log()
     symbols = Symbols(torch.tensor(TOKENS).expand(1, 2, -1), log_probs[:, :, 1:], log_probs[:, :, 0])
-    best, _ = best_hypothesis(prefix_beam_search(symbols, torch.tensor([2]), SearchOptions(beam=1), EOS), EOS)
+    best, _ = hypothesis_at(prefix_beam_search(symbols, torch.tensor([2]), SearchOptions(beam=1), EOS), 0, EOS)
     assert best.tokens.tolist() == [[1, EOS]]
 
 

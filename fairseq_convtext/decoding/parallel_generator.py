@@ -61,8 +61,9 @@ class ParallelGenerator:
     """The network once, then the canvas is read: position-wise, by collapsing the CTC path, or by a CTC search.
 
     There is one hypothesis a sentence, so --beam has no effect; a search can give more of its own beam. Without a
-    search it equals what the stock generator finds with --beam 1, scores included. With one the score is the search's, summed over alignments, language model
-    and token bonus included; the positional scores are the tokens' own where they were first written.
+    search it equals what the stock generator finds with --beam 1, scores included. With one the score is the search's,
+    summed over alignments, language model and token bonus included; the positional scores are the tokens' own where
+    they were first written.
 
     Args:
         models: one model whose decoder has ``one_pass``.

@@ -14,7 +14,8 @@
 #                     best         the steps that pay together
 #   --updates N     updates of all rows but transformer; those of this project take 2,048 tokens (default: 2400)
 #   --seed N        (default: 1)
-#   --distilled BIN train on the targets of scripts/distill.sh instead of the original ones; rows of their own
+#   --distilled BIN train on what scripts/distill.sh made in place of the original pairs; BIN is FOLDER/bin, and the
+#                   rows are called after FOLDER
 # Every system of this project is decoded in several ways: greedily, from the average of its five best checkpoints,
 # and by CTC search without and with an n-gram model. Killed and started again, it goes on where it was. Checkpoints,
 # blank penalty and search weights are chosen by BLEU on val; the tests are translated with that choice only.
@@ -148,12 +149,13 @@ for language in en de; do
 done
 convtext_binarise "$out/text" "$out" 4000 "${tests[@]}"
 convtext_language_model "$out"
-bin="${distilled:-$out/bin}" valid="$out/text/valid.de"
+bin="${distilled:-$out/bin}" valid="$out/text/valid.de" data_name=""
+[[ -z "$distilled" ]] || data_name="-$(basename "${distilled%/*}")"
 
 for row in ${chosen[@]+"${chosen[@]}"}; do
     kind="$(kind_of "$row")" count="$updates"
     [[ "$row" != transformer ]] || count=8000
-    folder="$out/$row-$count-seed$seed${distilled:+-distilled}"
+    folder="$out/$row-$count-seed$seed$data_name"
     convtext_settings "$folder" "$(flags_of "$row") updates=$count seed=$seed${distilled:+ distilled=$distilled}"
     read -r -a flags <<<"$(flags_of "$row")"
     convtext_step "Training $row ($count updates)"

@@ -4,7 +4,7 @@ over the seeds of those that have several.
 
   benchmark_table.py FOLDER [--tests valid,test_2016_flickr,test_2017_flickr]
 
-FOLDER holds text/TEST.de and, for every system, SYSTEM-UPDATES-seedN[-distilled]/DECODING/TEST.gen.
+FOLDER holds text/TEST.de and, for every system, SYSTEM-UPDATES-seedN[-DATA]/DECODING/TEST.gen.
 """
 
 import argparse
@@ -21,7 +21,7 @@ from protocols import measures_of, score_rows
 from score import load_generated, remove_subwords
 from tqdm import tqdm
 
-SYSTEM = re.compile(r"(?P<row>.+)-(?P<updates>\d+)-seed(?P<seed>\d+)(?P<distilled>-distilled)?")
+SYSTEM = re.compile(r"(?P<row>.+)-(?P<updates>\d+)-seed(?P<seed>\d+)(-(?P<data>.+))?")
 PARAMETERS = re.compile(r"num\. shared model params: ([\d,]+)")
 
 
@@ -73,7 +73,7 @@ def main(arguments: Optional[List[str]] = None) -> int:
             if system is None:
                 continue
             parameters, minutes = training_of(decoding.parent)
-            row = [system["row"], "distilled" if system["distilled"] else "raw", system["seed"], system["updates"]]
+            row = [system["row"], system["data"] or "raw", system["seed"], system["updates"]]
             row += [minutes, parameters, decoding.name]
             found = [scores_of(decoding / f"{test}.gen", options.folder / "text" / f"{test}.de") for test in tests]
             rows.append(row + [" / ".join(f"{score:.2f}" for score in scores) for scores in found])

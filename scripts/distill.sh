@@ -9,6 +9,10 @@
 #                      valid and test are the original references. FOLDER/bin/DISTILLED says what it is.
 #   --more-source FILE more source sentences for the teacher, in the subwords of BIN, one a line: no reference is
 #                      needed, so they may be sampled (scripts/sample_sentences.py). They come after those of BIN.
+#   --references N     self-training: the pairs of BIN stay, N times each, and only --more-source is translated
+#   --judge CHECKPOINT a CTC model that helps to choose among the teacher's translations of each sentence, as
+#                      scripts/rerank.py does; may be given several times
+#   --nbest N          translations that the judges choose from (default: 5)
 #   --shards N         pieces that the work is cut into; one that is finished is never done again (default: 16)
 #   --workers N        shards that are translated at the same time, on GPUs in turn where there are any (default: 1)
 #   --beam N           (default: 5)
@@ -25,12 +29,12 @@ usage_error() {
     echo "error: $*; see $0 --help." >&2
     exit 2
 }
-data="" path="" out="" more_source="" shards=16 workers=1 beam=5 max_tokens=4000 extra=()
+data="" path="" out="" more_source="" references=0 judges=() nbest=5 shards=16 workers=1 beam=5 max_tokens=4000 extra=()
 while [[ $# -gt 0 ]]; do
     case "$1" in
         --cpu) extra+=(--cpu); shift; continue ;;
         --) shift; extra+=("$@"); break ;;
-        --data | --path | --out | --more-source | --shards | --workers | --beam | --max-tokens) ;;
+        --data | --path | --out | --more-source | --references | --judge | --nbest | --shards | --workers | --beam | --max-tokens) ;;
         *) usage_error "unknown argument $1" ;;
     esac
     [[ $# -ge 2 && -n "$2" ]] || usage_error "$1 needs a value"
@@ -39,6 +43,7 @@ while [[ $# -gt 0 ]]; do
         --path) path="$2" ;;
         --out) out="$2" ;;
         --more-source) more_source="$2" ;;
+        --judge) judges+=("$2") ;;
         *)
             [[ "$2" =~ ^[1-9][0-9]*$ ]] || usage_error "$1 must be a number from 1 on; found $2"
             name="${1#--}"
@@ -56,9 +61,15 @@ for flag in ${extra[@]+"${extra[@]}"}; do
         --beam | --max-tokens) usage_error "${flag%%=*} goes before --" ;;
     esac
 done
+((references == 0)) || [[ -n "$more_source" ]] || usage_error "--references keeps the targets of BIN: give --more-source too"
 [[ -f "$path" ]] || { echo "error: no checkpoint $path." >&2; exit 1; }
 [[ -z "$more_source" || -f "$more_source" ]] || { echo "error: no file $more_source (--more-source)." >&2; exit 1; }
 pair=""
+for file in ${judges[@]+"${judges[@]}"}; do
+    [[ -f "$file" ]] || { echo "error: no checkpoint $file (--judge)." >&2; exit 1; }
+done
+((${#judges[@]})) || nbest=1
+((${#judges[@]} == 0 || nbest > 1)) || usage_error "--judge needs an --nbest of 2 or more to choose from"
 for file in "$data"/train.*-*.*.idx; do
     [[ -e "$file" ]] || { echo "error: $data has no train.*.idx: expected what fairseq-preprocess made." >&2; exit 1; }
     pair="${file##*/train.}"
@@ -80,13 +91,16 @@ exec 8>"$out/lock"
 teacher="$(cksum <"$path")"
 more=""
 [[ -z "$more_source" ]] || more="$(cksum <"$more_source")"
+((references == 0)) || more+=" references $references"
+for file in ${judges[@]+"${judges[@]}"}; do more+=" judge $(cksum <"$file")"; done
 convtext_settings "$out" "data=$data teacher=$path cksum=${teacher// /-} shards=$shards beam=$beam" \
     "max_tokens=$max_tokens ${extra[*]-}${more:+ more=${more// /-}}"
 
 gpus=0
 [[ " ${extra[*]-} " == *" --cpu "* ]] || gpus="$("$PYTHON" -c 'import torch; print(torch.cuda.device_count())')"
 
-# translate SHARD: the shard's hypotheses as lines `id TAB subwords`, to shards/SHARD.
+# translate SHARD: the shard's hypotheses as lines `id TAB subwords`, to shards/SHARD; with judges, for whom there are
+# several of a sentence, `id TAB score TAB subwords`.
 translate() {
     local shard="$1" file="$out/shards/$1" log="$out/shards/$1.log" device=()
     [[ ! -e "$file" ]] || return 0
@@ -94,15 +108,15 @@ translate() {
     # fairseq-generate passes over its own --num-shards; it cuts by what is the number of processes elsewhere.
     # Without subwords removed, for the student has the same ones; no sentence may be too long or left over.
     ${device[@]+"${device[@]}"} fairseq-generate "$sources" --user-dir "$ROOT/fairseq_convtext" --path "$path" \
-        --source-lang "$source_lang" --target-lang "$target_lang" --gen-subset train --beam "$beam" --nbest 1 \
+        --source-lang "$source_lang" --target-lang "$target_lang" --gen-subset train --beam "$beam" --nbest "$nbest" \
         --distributed-world-size "$shards" --distributed-rank "$shard" --max-len-a 1.5 --max-len-b 10 \
         --max-tokens "$max_tokens" --required-batch-size-multiple 1 --num-workers 0 --log-format none \
-        ${extra[@]+"${extra[@]}"} 2>"$log" | awk -F '\t' '/^H-/ { print substr($1, 3) "\t" $3 }' >"$file.part" || {
+        ${extra[@]+"${extra[@]}"} 2>"$log" | awk -F '\t' -v nbest="$nbest" '/^H-/ { print substr($1, 3) "\t" (nbest > 1 ? $2 "\t" : "") $3 }' >"$file.part" || {
         tail -n 3 "$log" >&2
         convtext_fail "shard $shard failed, see $log; the same command goes on with what is missing."
     }
     mv "$file.part" "$file"
-    echo "shard $shard of $shards: $(wc -l <"$file") sentences" >&2
+    echo "shard $shard of $shards: $(wc -l <"$file") translations" >&2
 }
 
 if [[ -d "$out/bin" ]]; then
@@ -118,7 +132,7 @@ if [[ -n "$more_source" ]]; then
         mkdir "$sources.part"
         cp "$data"/dict.*.txt "$sources.part"
         convtext_run "$PYTHON" "$ROOT/scripts/more_sources.py" "$data/$source_file" "$more_source" \
-            --dictionary "$data/dict.$source_lang.txt" --out "$sources.part/$source_file"
+            --dictionary "$data/dict.$source_lang.txt" --out "$sources.part/$source_file" --copies "$((references == 0))"
         mv "$sources.part" "$sources"
     fi
 fi
@@ -136,7 +150,12 @@ for ((shard = 0; shard < shards; shard++)); do [[ -e "$out/shards/$shard" ]] || 
 
 convtext_step "Making $out/bin"
 export LC_ALL=C
-sort -n -k 1,1 "$out"/shards/*[0-9] >"$out/joined.part"
+sort -n -s -k 1,1 "$out"/shards/*[0-9] >"$out/joined.part"
+if ((${#judges[@]})); then
+    convtext_run "$PYTHON" "$ROOT/scripts/rerank.py" "$sources" --candidates "$out/joined.part" --judges "${judges[@]}" \
+        --dtype bfloat16 --out "$out/chosen"
+    mv "$out/chosen" "$out/joined.part"
+fi
 expected="$("$PYTHON" - "$sources/$source_file" <<'PYTHON'
 import sys
 
@@ -151,26 +170,54 @@ awk -F '\t' -v expected="$expected" '$1 != NR - 1 { exit 1 } END { if (NR != exp
     convtext_fail "the shards have $(wc -l <"$out/joined.part") sentences, of which" \
         "$(cut -f 1 "$out/joined.part" | uniq | wc -l) are different, and $sources/train has $expected:" \
         "remove $out/shards and start again."
-cut -f 2 "$out/joined.part" >"$out/train.part"
+rm -rf "$out/bin.part" "$out/targets.part"
+mkdir "$out/bin.part"
+if ((references)); then
+    convtext_run "$PYTHON" "$ROOT/scripts/more_sources.py" "$data/$source_file" "$more_source" --copies "$references" \
+        --dictionary "$data/dict.$source_lang.txt" --out "$out/bin.part/$source_file"
+    "$PYTHON" - "$data" "$pair" "$references" >"$out/references.part" <<'PYTHON'
+import sys
+
+from fairseq.data import Dictionary, indexed_dataset
+
+data, pair, copies = sys.argv[1:]
+language = pair.split("-")[1]
+prefix = f"{data}/train.{pair}.{language}"
+dictionary = Dictionary.load(f"{data}/dict.{language}.txt")
+targets = indexed_dataset.make_dataset(prefix, indexed_dataset.infer_dataset_impl(prefix))
+lines = [dictionary.string(ids) for ids in targets]
+print(*lines * int(copies), sep="\n")
+PYTHON
+fi
+{
+    ((references == 0)) || cat "$out/references.part"
+    cut -f 2 "$out/joined.part"
+} >"$out/train.part"
 mv "$out/train.part" "$out/train.$target_lang"
-rm -rf "$out/bin.part" "$out/joined.part"
+rm -f "$out/joined.part" "$out/references.part"
 convtext_run fairseq-preprocess --only-source --source-lang "$target_lang" --target-lang "$source_lang" \
-    --trainpref "$out/train" --srcdict "$data/dict.$target_lang.txt" --workers "$workers" --destdir "$out/bin.part" \
-    >"$out/preprocess.log" 2>&1
+    --trainpref "$out/train" --srcdict "$data/dict.$target_lang.txt" --workers "$workers" \
+    --destdir "$out/targets.part" >"$out/preprocess.log" 2>&1
 for suffix in bin idx; do
-    made=("$out/bin.part"/train*."$suffix")
+    made=("$out/targets.part"/train*."$suffix")
     mv "${made[0]}" "$out/bin.part/train.$pair.$target_lang.$suffix"
 done
-for file in "$sources/$source_file".* "$data"/dict.*.txt "$data"/{train,valid,test}*".$pair".*.{bin,idx}; do
+rm -r "$out/targets.part"
+((references)) || ln "$sources/$source_file".* "$out/bin.part/" 2>/dev/null || cp "$sources/$source_file".* "$out/bin.part/"
+for file in "$data"/dict.*.txt "$data"/{train,valid,test}*".$pair".*.{bin,idx}; do
     # A link where possible: none of these files is ever changed.
     [[ ! -e "$file" || -e "$out/bin.part/${file##*/}" ]] || ln "$file" "$out/bin.part/" 2>/dev/null ||
         cp "$file" "$out/bin.part/"
 done
+kept=""
+((references == 0)) || kept=" after the pairs of the data with their references, $references times each"
 cat >"$out/bin.part/DISTILLED" <<EOF
 The $target_lang side of train is no human translation: a teacher translated it from the $source_lang side,
-$expected sentences, beam $beam${more_source:+; the last of them are those of $more_source}. Valid and test are the original references.
+$expected sentences, beam $beam${more_source:+, those of $more_source at the end}${kept:+;$kept}.
+Valid and test are the original references.
 data: $data
 teacher: $path (cksum $teacher)
+judges: ${judges[*]:-none}
 EOF
 mv "$out/bin.part" "$out/bin"
 echo "$out/bin: $expected distilled training sentences" >&2

@@ -30,6 +30,7 @@ def main(arguments: Optional[List[str]] = None) -> int:
     parser.add_argument("text", type=Path, help="more sentences, as subwords")
     parser.add_argument("--dictionary", type=Path, required=True, help="of the binarised source")
     parser.add_argument("--out", type=Path, required=True, help="as prefix")
+    parser.add_argument("--copies", type=int, default=1, help="of the training source, before the text (default: 1)")
     options = parser.parse_args(arguments)
     try:
         empty = check_file(options.text).first_empty
@@ -49,13 +50,13 @@ def main(arguments: Optional[List[str]] = None) -> int:
             str(options.prefix), indexed_dataset.infer_dataset_impl(str(options.prefix))
         )
         builder = indexed_dataset.make_builder(f"{options.out}.bin", "mmap", vocab_size=len(dictionary))
-        for ids in [*known, *found]:
+        for ids in [*known] * options.copies + found:
             builder.add_item(ids)
         builder.finalize(f"{options.out}.idx")
     except (InputError, OSError) as error:
         print(f"error: {error}", file=sys.stderr)
         return 1
-    print(f"{options.out}: {len(known)} sentences and {len(found)} more, {unknown} of their tokens unknown")
+    print(f"{options.out}: {options.copies} times {len(known)} sentences and {len(found)} more, {unknown} of their tokens unknown")
     return 0
 
 

@@ -39,7 +39,7 @@ def main(arguments: Optional[List[str]] = None) -> int:
     parser.add_argument("--lm", type=Path, required=True, help="model of scripts/train_ngram.py")
     parser.add_argument("--beam", type=int, default=10)
     parser.add_argument("--weights", type=float, nargs="+", default=[0.0, 0.1, 0.2, 0.3, 0.4])
-    parser.add_argument("--bonuses", type=float, nargs="+", default=[0.5, 1.0, 1.5, 2.0, 2.5])
+    parser.add_argument("--bonuses", type=float, nargs="+", default=[0.5, 1.0, 1.5, 2.0, 2.5, 3.0])
     options = parser.parse_args(arguments)
     if options.beam < 2:
         parser.error(f"--beam must be at least 2, for 1 is no search; found {options.beam}")

@@ -85,6 +85,14 @@ def reverse(x: Tensor, lengths: Tensor, dim: int) -> Tensor:
     return x.gather(dim, index.view(shape).expand_as(x))
 
 
+def path_total(alpha: Tensor, scale: Tensor, lengths: Tensor, state_counts: Tensor) -> Tensor:
+    """float64 ``(batch,)`` log-probability of all paths together, from ``forward_scores``; -inf where there is none."""
+    last = alpha.gather(1, (lengths - 1).view(-1, 1, 1).expand(-1, 1, alpha.size(2))).squeeze(1)  # (batch, states)
+    ends = last.gather(1, torch.stack([state_counts - 1, (state_counts - 2).clamp(min=0)], dim=1))
+    ends[:, 1].masked_fill_(state_counts < 2, NEG_INF)
+    return torch.logaddexp(ends[:, 0], ends[:, 1]) + scale.gather(1, lengths[:, None] - 1)[:, 0]
+
+
 def posteriors(emissions: Tensor, states: Tensor, lengths: Tensor, state_counts: Tensor) -> Tuple[Tensor, Tensor]:
     """Forward-backward over all alignments.
 
@@ -105,10 +113,7 @@ def posteriors(emissions: Tensor, states: Tensor, lengths: Tensor, state_counts:
         torch.cat([emissions, mirrored]), torch.cat([states, reverse(states, state_counts, 1)])
     )
     alpha, beta = both[:batch], reverse(reverse(both[batch:], lengths, 1), state_counts, 2)
-    last = alpha.gather(1, (lengths - 1).view(batch, 1, 1).expand(-1, 1, count)).squeeze(1)  # (batch, states)
-    ends = last.gather(1, torch.stack([state_counts - 1, (state_counts - 2).clamp(min=0)], dim=1))
-    ends[:, 1].masked_fill_(state_counts < 2, NEG_INF)
-    log_likelihood = torch.logaddexp(ends[:, 0], ends[:, 1]) + scale[:batch].gather(1, lengths[:, None] - 1)[:, 0]
+    log_likelihood = path_total(alpha, scale[:batch], lengths, state_counts)
     feasible = log_likelihood > NEG_INF
     valid = (torch.arange(positions, device=lengths.device) < lengths[:, None])[:, :, None]
     valid = valid & (torch.arange(count, device=lengths.device) < state_counts[:, None])[:, None, :]
@@ -180,6 +185,31 @@ def ctc_loss(logits: Tensor, targets: Tensor, lengths: Tensor, target_lengths: T
         (``lengths < required_positions(targets, target_lengths)``).
     """
     return _GatheredCTC.apply(logits, targets, lengths, target_lengths, blank)
+
+
+@torch.no_grad()
+def log_likelihoods(
+    logits: Tensor, rows: Tensor, targets: Tensor, lengths: Tensor, target_lengths: Tensor, blank: int
+) -> Tensor:
+    """log p(target | canvas) in nats for any number of targets of every canvas, without a copy of the canvas for each.
+
+    Args:
+        logits: ``(batch, positions, vocabulary)`` scores before the softmax.
+        rows: ``(targets,)`` the canvas that each target is meant for.
+        targets: ``(targets, tokens)`` ids without blank and EOS, padded on the right with any id.
+        lengths: ``(batch,)`` canvas positions.
+        target_lengths: ``(targets,)`` tokens in use.
+        blank: id of the blank.
+
+    Returns:
+        float32 ``(targets,)``; -inf where the canvas is too short.
+    """
+    states = interleave_blanks(targets, blank)
+    columns = torch.arange(logits.size(1), device=logits.device)
+    emissions = logits[rows[:, None, None], columns[None, :, None], states[:, None, :]].float()
+    emissions = emissions - logits.float().logsumexp(dim=2)[rows][:, :, None]
+    alpha, scale = forward_scores(emissions, states)
+    return path_total(alpha, scale, lengths[rows], 2 * target_lengths + 1).float()
 
 
 def reference_ctc_loss(logits: Tensor, targets: Tensor, lengths: Tensor, target_lengths: Tensor, blank: int) -> Tensor:

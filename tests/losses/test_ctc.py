@@ -5,7 +5,7 @@ import pytest
 import torch
 
 from fairseq_convtext.losses import ctc
-from fairseq_convtext.losses.ctc import ctc_loss, reference_ctc_loss, required_positions
+from fairseq_convtext.losses.ctc import ctc_loss, log_likelihoods, reference_ctc_loss, required_positions
 
 BLANK = 0
 
@@ -38,6 +38,16 @@ def test_value_and_gradient_equal_the_reference(seed, tight):
     (found * weight).sum().backward()
     (wanted * weight).sum().backward()
     torch.testing.assert_close(ours.grad, theirs.grad, rtol=0, atol=1e-4)
+
+
+def test_any_number_of_targets_is_scored_on_one_canvas():
+    logits, _, lengths, _ = random_case(2, tight=False)
+    rows = torch.tensor([0, 3, 3, 1, 0, 4, 2, 3])
+    _, targets, _, target_lengths = random_case(5, tight=False, batch=len(rows))
+    found = log_likelihoods(logits, rows, targets, lengths, target_lengths, BLANK)
+    wanted = -ctc_loss(logits[rows], targets, lengths[rows], target_lengths, BLANK)
+    assert wanted.isfinite().any() and wanted.isinf().any()
+    torch.testing.assert_close(found, wanted, rtol=0, atol=1e-4)
 
 
 def test_value_is_the_sum_over_all_alignments():

@@ -1,0 +1,161 @@
+#!/usr/bin/env python3
+"""Of several translations of each sentence, the one that a translator and CTC models together find the best.
+
+  rerank.py DATA --subset train --candidates nbest --judges CHECKPOINT [CHECKPOINT ...] --out FILE
+
+The candidates are lines `id TAB score TAB subwords` as in the H- lines of fairseq-generate --nbest N without subwords
+removed, with the length-normalised score in bits; the output has a line `id TAB subwords` for each id, in their order.
+Models that translate differently make different mistakes: a Transformer and convolutional models agree on a better
+translation than either finds. A judge needs one pass for all candidates of a sentence.
+"""
+
+import argparse
+import logging
+import math
+import sys
+from collections import defaultdict
+from pathlib import Path
+from typing import Any, Dict, List, NamedTuple, Optional
+
+import torch
+from benchmark_report import positive
+from corpus_checks import InputError, iter_lines
+from torch.nn.utils.rnn import pad_sequence
+from tqdm import tqdm
+
+logging.getLogger("fairseq").setLevel(logging.WARNING)
+ROOT = Path(__file__).resolve().parents[1]
+sys.path.insert(0, str(ROOT))
+from fairseq_convtext.errors import ConvTextError  # noqa: E402
+from fairseq_convtext.losses.ctc import log_likelihoods  # noqa: E402
+from fairseq_convtext.models.common import prepare_for_inference  # noqa: E402
+
+# What an impossible candidate costs, so that one judge alone does not forbid it for all.
+IMPOSSIBLE = -1e4
+
+
+class Candidate(NamedTuple):
+    """A translation as subwords, and its log-probability in nats by the model that made it."""
+
+    text: str
+    log_prob: float
+
+
+def read_candidates(path: Path) -> Dict[int, List[Candidate]]:
+    """Sentence ids to their candidates."""
+    found: Dict[int, List[Candidate]] = defaultdict(list)
+    for number, line in enumerate(iter_lines(path), start=1):
+        try:
+            key, score, text = line.split("\t")
+            # fairseq divides by the length with EOS and gives bits.
+            log_prob = float(score) * (len(text.split()) + 1) * math.log(2)
+            found[int(key)].append(Candidate(text, log_prob))
+        except ValueError as error:
+            raise InputError(f"line {number} of {path} is not `id TAB score TAB subwords`: {line!r}") from error
+    if not found:
+        raise InputError(f"{path} holds no candidates")
+    return found
+
+
+def judge(model: Any, task: Any, candidates: Dict[int, List[Candidate]], options: argparse.Namespace) -> Dict:
+    """log p(candidate | source) of every candidate by one model."""
+    decoder, dictionary = model.decoder, task.target_dictionary
+    dataset = task.dataset(options.subset)
+    order = [key for key in dataset.ordered_indices().tolist() if key in candidates]
+    parts = [order[start : start + options.batch_size] for start in range(0, len(order), options.batch_size)]
+    found = {}
+    for part in tqdm(parts, unit="batch", disable=None):
+        batch = dataset.collater([dataset[key] for key in part])
+        keys = batch["id"].tolist()
+        tokens = [
+            dictionary.encode_line(candidate.text, append_eos=False, add_if_not_exist=False).long()
+            for key in keys
+            for candidate in candidates[key]
+        ]
+        rows = torch.tensor([row for row, key in enumerate(keys) for _ in candidates[key]])
+        encoder_out = model.encoder(batch["net_input"]["src_tokens"])
+        scores = log_likelihoods(
+            decoder.project(decoder.canvas(encoder_out)),
+            rows,
+            pad_sequence(tokens, batch_first=True, padding_value=decoder.blank),
+            encoder_out["bound"],
+            torch.tensor([len(ids) for ids in tokens]),
+            decoder.blank,
+        ).clamp(min=IMPOSSIBLE)
+        rest = iter(scores.tolist())
+        for key in keys:
+            found[key] = [next(rest) for _ in candidates[key]]
+    return found
+
+
+def best(candidates: List[Candidate], judgements: List[List[float]], weight: float, exponent: float) -> str:
+    """The candidate with the highest score per length, by its translator and the mean of the judges."""
+
+    def score(place: int) -> float:
+        mean = sum(judgement[place] for judgement in judgements) / len(judgements)
+        text, log_prob = candidates[place]
+        return (log_prob + weight * mean) / (len(text.split()) + 1) ** exponent
+
+    return candidates[max(range(len(candidates)), key=score)].text
+
+
+def load_judges(options: argparse.Namespace) -> List[Any]:
+    """Models and their tasks; InputError for one that is no CTC model."""
+    from fairseq import checkpoint_utils, utils
+
+    utils.import_user_module(argparse.Namespace(user_dir=str(ROOT / "fairseq_convtext")))
+    found = []
+    for path in options.judges:
+        if not path.is_file():
+            raise InputError(f"no checkpoint {path} (--judges)")
+        (model,), _, task = checkpoint_utils.load_model_ensemble_and_task(
+            [str(path)], arg_overrides={"data": str(options.data), "eval_bleu": False}
+        )
+        if not getattr(getattr(model, "decoder", None), "is_ctc", False):
+            raise InputError(f"{path} was not trained with --target-alignment ctc, and only CTC scores several at once")
+        prepare_for_inference(model.eval(), options.dtype)
+        found.append((model, task))
+    return found
+
+
+def main(arguments: Optional[List[str]] = None) -> int:
+    """Command line; returns the exit code."""
+    layout = argparse.RawDescriptionHelpFormatter
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=layout)
+    parser.add_argument("data", type=Path, help="folder that fairseq-preprocess made, with the source sentences")
+    parser.add_argument("--subset", default="train", help="of DATA (default: train)")
+    parser.add_argument("--candidates", type=Path, required=True, help="file of translations")
+    parser.add_argument("--judges", type=Path, nargs="+", required=True, help="checkpoints of CTC models")
+    parser.add_argument("--out", type=Path, required=True)
+    parser.add_argument("--weight", type=float, default=0.7, help="of the judges; the translator has 1 (default: 0.7)")
+    parser.add_argument("--length-exponent", type=float, default=1.5, help="of the length divided by (default: 1.5)")
+    parser.add_argument("--batch-size", type=positive, default=32, help="sentences (default: 32)")
+    parser.add_argument("--dtype", choices=["float32", "bfloat16"], default="float32", help="of the judges")
+    options = parser.parse_args(arguments)
+    try:
+        candidates = read_candidates(options.candidates)
+        judgements = []
+        for model, task in load_judges(options):
+            task.load_dataset(options.subset)
+            count = len(task.dataset(options.subset))
+            if max(candidates) >= count:
+                raise InputError(
+                    f"{options.candidates} has a sentence {max(candidates)}, counted from 0, and {options.subset} of "
+                    f"{options.data} only {count}"
+                )
+            with torch.inference_mode():
+                judgements.append(judge(model, task, candidates, options))
+        part = options.out.parent / f"{options.out.name}.part"
+        with part.open("w", encoding="utf-8", newline="\n") as stream:
+            for key, those in sorted(candidates.items()):
+                chosen = best(those, [found[key] for found in judgements], options.weight, options.length_exponent)
+                stream.write(f"{key}\t{chosen}\n")
+        part.replace(options.out)
+    except (InputError, ConvTextError, OSError) as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 1
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -56,7 +56,8 @@ def main(arguments: Optional[List[str]] = None) -> int:
     except (InputError, OSError) as error:
         print(f"error: {error}", file=sys.stderr)
         return 1
-    print(f"{options.out}: {options.copies} times {len(known)} sentences and {len(found)} more, {unknown} of their tokens unknown")
+    total = options.copies * len(known)
+    print(f"{options.out}: {total} sentences and {len(found)} more, {unknown} of their tokens unknown")
     return 0
 
 

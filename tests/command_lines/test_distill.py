@@ -9,6 +9,7 @@ import time
 from pathlib import Path
 
 import pytest
+import torch
 from fairseq.data import Dictionary, indexed_dataset
 
 from tests.command_lines.commands import lines, run
@@ -120,6 +121,7 @@ def test_a_lost_sentence_is_an_error(distilled, command):
     [
         (["--path", "x", "--out", "y"], "--data is missing"),
         (["--shards", "0"], "--shards must be a number from 1 on; found 0"),
+        (["--data", "a", "--path", "x", "--out", "y", "--references", "1"], "give --more-source too"),
         (["--data", "a", "--path", "x", "--out", "y", "--", "--remove-bpe"], "--remove-bpe after -- would lose"),
     ],
 )
@@ -156,3 +158,25 @@ def test_more_sources_in_other_subwords_are_refused(corpus, teacher, tmp_path):
         start("--data", corpus, "--path", teacher, "--out", tmp_path, "--cpu", "--more-source", tmp_path / "more.d")
     )
     assert code == 1 and re.search("^error: 4 of 5 tokens of .* are not in .*dict.d.txt: give", errors, re.MULTILINE)
+
+
+def test_references_stay_and_judges_choose_for_the_rest(corpus, teacher, checkpoints, tmp_path):
+    dictionary = Dictionary.load(str(corpus / "dict.d.txt"))
+    (tmp_path / "more.d").write_text("0 1 2\n3 4\n5 5 6 7\n")
+    arguments = ["--data", corpus, "--path", teacher, "--out", tmp_path, "--cpu", "--shards", 1, "--references", 2]
+    arguments += ["--more-source", tmp_path / "more.d", "--judge", checkpoints("ctc"), "--nbest", 3]
+    code, errors = finish(start(*arguments))
+    assert code == 0, errors[-2000:]
+    count, made = SENTENCES["train"], {}
+    for language in "dl":
+        made[language] = list(indexed_dataset.make_dataset(str(tmp_path / "bin" / f"train.d-l.{language}"), "mmap"))
+        kept = list(indexed_dataset.make_dataset(str(corpus / f"train.d-l.{language}"), "mmap"))
+        assert len(made[language]) == 2 * count + 3
+        assert all(torch.equal(ids, kept[n % count]) for n, ids in enumerate(made[language][: 2 * count]))
+    assert [dictionary.string(ids) for ids in made["d"][-3:]] == ["0 1 2", "3 4", "5 5 6 7"]
+    offered = [line.split("\t") for line in (tmp_path / "shards" / "0").read_text().splitlines()]
+    assert len(offered) == 9
+    targets = Dictionary.load(str(corpus / "dict.l.txt"))
+    for number, ids in enumerate(made["l"][-3:]):
+        assert targets.string(ids) in [text for key, _, text in offered if int(key) == number]
+    assert "references, 2 times each" in (tmp_path / "bin" / "DISTILLED").read_text()

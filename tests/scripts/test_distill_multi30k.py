@@ -1,0 +1,31 @@
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+SCRIPT = Path(__file__).resolve().parent.parent.parent / "scripts" / "distill_multi30k.sh"
+
+
+@pytest.mark.parametrize(
+    "arguments, code, message",
+    [
+        ([], 2, "KIND must be distilled-more or self-trained; found ''"),
+        (["distilled"], 2, "found 'distilled'"),
+        (["self-trained", "--workers"], 2, "--workers needs a value"),
+        (["self-trained", "--out", "{out}"], 1, "no file {out}/best-4800-seed1/average.pt: run scripts/benchmark_multi"),
+        (["distilled-more", "--out", "{out}"], 1, "no file {out}/transformer-8000-seed1/average.pt"),
+    ],
+)
+def test_what_is_missing_is_said_before_any_work(tmp_path, arguments, code, message):
+    data, out = tmp_path / "data", tmp_path / "out"
+    data.mkdir()
+    out.mkdir()
+    (data / "train.en").write_text("a sentence\n")
+    command = [SCRIPT, data, *(argument.format(out=out) for argument in arguments)]
+    done = subprocess.run(
+        list(map(str, command)), capture_output=True, text=True, env={**os.environ, "CONVTEXT_PYTHON": sys.executable}
+    )
+    assert done.returncode == code and f"error: {message.format(out=out)}".split("found")[-1] in done.stderr
+    assert not any(out.iterdir())

@@ -14,7 +14,7 @@ SCRIPT = Path(__file__).resolve().parent.parent.parent / "scripts" / "distill_mu
         ([], 2, "KIND must be distilled-more or self-trained; found ''"),
         (["distilled"], 2, "found 'distilled'"),
         (["self-trained", "--workers"], 2, "--workers needs a value"),
-        (["self-trained", "--out", "{out}"], 1, "no file {out}/best-4800-seed1/average.pt: run scripts/benchmark_multi"),
+        (["self-trained", "--out", "{out}"], 1, "no file {out}/best-4800-seed1/average.pt: run scripts/bench"),
         (["distilled-more", "--out", "{out}"], 1, "no file {out}/transformer-8000-seed1/average.pt"),
     ],
 )

@@ -2,6 +2,7 @@
 # Trains and scores systems on Multi30k English-German, all from the same raw text and subwords, in one table.
 #
 # Usage: scripts/benchmark_multi30k.sh DATA [--out FOLDER] [--rows ROW,ROW,...] [--updates N] [--seed N] [--distilled BIN]
+#        [--judges CHECKPOINT,...]
 #   DATA            folder with train, val, test_2016_flickr and test_2017_flickr, each .en and .de, raw text
 #   --out FOLDER    where everything is written (default: data-bin/multi30k)
 #   --rows ROWS     which systems, or none to print the table only (default: all)
@@ -11,11 +12,14 @@
 #                     ctc          with CTC; each of the next is ctc with one step more
 #                     bytenet      with the bottleneck blocks of ByteNet, 15 and 10 of them, and 256 channels
 #                     glancing, feedback, word-dropout, consistency
+#                     less-dropout for the large data of scripts/distill_multi30k.sh
 #                     best         the steps that pay together
 #   --updates N     updates of all rows but transformer; those of this project take 2,048 tokens (default: 2400)
 #   --seed N        (default: 1)
 #   --distilled BIN train on what scripts/distill.sh made in place of the original pairs; BIN is FOLDER/bin, and the
 #                   rows are called after FOLDER
+#   --judges CKPT,CKPT,...  CTC models, such as the averages of other seeds, that choose among the eight best of the
+#                   search with the n-gram model (scripts/rerank.py): one way of decoding more, for the CTC rows
 # Every system of this project is decoded in several ways: greedily, from the average of its five best checkpoints,
 # and by CTC search without and with an n-gram model. Killed and started again, it goes on where it was. Checkpoints,
 # blank penalty and search weights are chosen by BLEU on val; the tests are translated with that choice only.
@@ -26,7 +30,7 @@ if [[ $# -eq 0 || "$1" == -h || "$1" == --help ]]; then
     exit $(($# == 0 ? 2 : 0))
 fi
 data="$1" out="" rows=transformer,fconv,lstm,position,ctc,bytenet,glancing,feedback,word-dropout,consistency,best
-updates=2400 seed=1 distilled=""
+updates=2400 seed=1 distilled="" judges=()
 shift
 while [[ $# -gt 0 ]]; do
     [[ $# -ge 2 ]] || { echo "error: $1 needs a value." >&2; exit 2; }
@@ -36,6 +40,7 @@ while [[ $# -gt 0 ]]; do
         --updates) updates="$2" ;;
         --seed) seed="$2" ;;
         --distilled) distilled="$2" ;;
+        --judges) IFS=, read -r -a judges <<<"$2" ;;
         *)
             echo "error: unknown argument $1; see $0 --help." >&2
             exit 2
@@ -50,6 +55,12 @@ if [[ -n "$distilled" ]]; then
     [[ -f "$distilled/DISTILLED" ]] || { echo "error: $distilled was not made by scripts/distill.sh." >&2; exit 1; }
     distilled="$(cd "$distilled" && pwd)"
 fi
+
+for number in "${!judges[@]}"; do
+    file="${judges[number]}"
+    [[ -f "$file" ]] || { echo "error: no checkpoint $file (--judges)." >&2; exit 1; }
+    judges[number]="$(cd "$(dirname "$file")" && pwd)/${file##*/}"
+done
 
 source "$(dirname "${BASH_SOURCE[0]}")/lib/env.sh"
 source "$ROOT/scripts/lib/recipe.sh"
@@ -74,6 +85,7 @@ flags_of() {
         glancing) echo --glancing-ratio "0.5:0.3@$updates" ;;
         feedback) echo --intermediate-ctc-layers 1,2 ;;
         word-dropout) echo --word-dropout 0.1 ;;
+        less-dropout) echo --spatial-dropout 0.1 ;;
         # Every sentence is there twice: half the sentences, the same time.
         consistency) echo --consistency 0.2 --max-tokens 1024 ;;
         best) echo --consistency 0.2 --max-tokens 1024 --word-dropout 0.1 ;;
@@ -98,6 +110,26 @@ translate_all() {
     # fairseq's names: test, test1, test2, ...
     for number in "${!tests[@]}"; do
         convtext_translate "$bin" "$checkpoint" "test${number#0}" "$folder/${tests[number]}.gen" "$folder/flags"
+    done
+}
+
+# judge_all BIN CHECKPOINT FLAGS FOLDER: val and the tests by the search of FLAGS, whose eight best the judges choose from.
+judge_all() {
+    local bin="$1" checkpoint="$2" folder="$4" number name split flags
+    mapfile -t flags <"$3"
+    mkdir -p "$folder"
+    for number in valid "${!tests[@]}"; do
+        split=valid name=valid
+        [[ "$number" == valid ]] || { split="test${number#0}" && name="${tests[number]}"; }
+        convtext_newer "$folder/$name.gen" "$checkpoint" "${judges[@]}" && continue
+        fairseq-generate "$bin" --user-dir "$ROOT/fairseq_convtext" --task translation_convtext --path "$checkpoint" \
+            --gen-subset "$split" --batch-size 64 --num-workers 0 --nbest 8 --log-format none "${flags[@]}" \
+            2>"$folder/$name.log" | awk -F '\t' '/^H-/ { print substr($1, 3) "\t" $2 "\t" $3 }' >"$folder/$name.nbest"
+        convtext_run "$PYTHON" "$ROOT/scripts/rerank.py" "$bin" --subset "$split" --candidates "$folder/$name.nbest" \
+            --judges "${judges[@]}" --out "$folder/$name.chosen"
+        # As fairseq-generate writes it; there is no score.
+        awk -F '\t' '{ print "H-" $1 "\t0\t" $2 }' "$folder/$name.chosen" >"$folder/$name.part"
+        mv "$folder/$name.part" "$folder/$name.gen"
     done
 }
 
@@ -188,6 +220,8 @@ for row in ${chosen[@]+"${chosen[@]}"}; do
     translate_all "$out/bin" "$folder/average.pt" "$folder/averaged-search"
     convtext_tune_search "$out/bin" "$folder/average.pt" "$valid" "$folder/averaged-search-lm/flags" "$out/lm.de.pt"
     translate_all "$out/bin" "$folder/average.pt" "$folder/averaged-search-lm"
+    ((${#judges[@]} == 0)) ||
+        judge_all "$out/bin" "$folder/average.pt" "$folder/averaged-search-lm/flags" "$folder/averaged-search-lm-judged"
 done
 
 "$PYTHON" "$ROOT/scripts/benchmark_table.py" "$out"

@@ -1,14 +1,14 @@
 #!/usr/bin/env bash
-# Training data with sampled sentences for scripts/benchmark_multi30k.sh --distilled: 116,000 English sentences put
-# together from the n-grams of the training source are translated, and the 29,000 pairs with their references are there
-# twice.
+# Training data with sampled sentences for scripts/benchmark_multi30k.sh --distilled: besides the 29,000 English sentences
+# of the training data, 116,000 that are put together from their n-grams.
 #
 # Usage: scripts/distill_multi30k.sh DATA KIND [--out FOLDER] [--workers N]
 #   DATA          folder with train.en and train.de, raw text
-#   KIND          distilled-more  the Transformer translates, two of the project's models help to choose among five
-#                                 translations of each sentence (scripts/rerank.py)
-#                 self-trained    no Transformer: a model of this project translates by CTC search with the n-gram model,
-#                                 two others of other seeds help to choose among eight
+#   KIND          distilled-more  the Transformer translates all of them, two of the project's models help to choose
+#                                 among five translations of each (scripts/rerank.py)
+#                 self-trained    no Transformer: a model of this project translates the sampled ones by CTC search with
+#                                 the n-gram model, two others of other seeds help to choose among eight; the pairs of
+#                                 the training data stay as they are, twice each
 #   --out FOLDER  of scripts/benchmark_multi30k.sh, with its rows transformer (for distilled-more), best of 4,800 updates,
 #                 and ctc of 2,400 updates with seeds 1 and 2 (for self-trained); default: data-bin/multi30k
 #   --workers N   processes that translate (default: 1)
@@ -41,7 +41,7 @@ source "$(dirname "${BASH_SOURCE[0]}")/lib/env.sh"
 source "$ROOT/scripts/lib/recipe.sh"
 out="${out:-$ROOT/data-bin/multi30k}"
 best="$out/best-4800-seed1" first="$out/ctc-2400-seed1/average.pt" second="$out/ctc-2400-seed2/average.pt"
-teacher="$best/average.pt" judges=("$first" "$second") search=()
+teacher="$best/average.pt" judges=("$first" "$second") options=()
 if [[ "$kind" == distilled-more ]]; then
     teacher="$out/transformer-8000-seed1/average.pt" judges=("$first" "$best/average.pt")
 fi
@@ -58,9 +58,9 @@ convtext_run "$PYTHON" "$ROOT/scripts/subwords.py" encode --model "$out/spm.mode
     "$out/more/more.en"
 if [[ "$kind" == self-trained ]]; then
     mapfile -t search <"$best/averaged-search-lm/flags"
-    search=(--nbest 8 -- --task translation_convtext "${search[@]}")
-    search+=(--model-overrides "{'generation_dtype': 'bfloat16'}")
+    options=(--references 2 --nbest 8 -- --task translation_convtext "${search[@]}")
+    options+=(--model-overrides "{'generation_dtype': 'bfloat16'}")
 fi
 convtext_run "$ROOT/scripts/distill.sh" --data "$out/bin" --path "$teacher" --more-source "$out/more/pieces/more.en" \
-    --references 2 --judge "${judges[0]}" --judge "${judges[1]}" --workers "$workers" --out "$out/$kind" \
-    ${search[@]+"${search[@]}"}
+    --judge "${judges[0]}" --judge "${judges[1]}" --workers "$workers" --out "$out/$kind" \
+    ${options[@]+"${options[@]}"}

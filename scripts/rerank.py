@@ -23,7 +23,8 @@ from corpus_checks import InputError, iter_lines
 from torch.nn.utils.rnn import pad_sequence
 from tqdm import tqdm
 
-logging.getLogger("fairseq").setLevel(logging.WARNING)
+if __name__ == "__main__":  # what fairseq logs while it is imported is no part of a report
+    logging.getLogger("fairseq").setLevel(logging.WARNING)
 ROOT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT))
 from fairseq_convtext.errors import ConvTextError  # noqa: E402

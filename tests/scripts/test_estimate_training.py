@@ -16,6 +16,7 @@ import estimate_training as script  # noqa: E402
 import training_cost  # noqa: E402
 
 from fairseq_convtext.modules.convolution import DilatedConv  # noqa: E402
+from fairseq_convtext.modules.upsampler import Upsample  # noqa: E402
 
 NEW_ENOUGH = tuple(map(int, re.findall(r"\d+", torch.__version__)[:2])) >= training_cost.OLDEST_TORCH
 needs_new_torch = pytest.mark.skipif(not NEW_ENOUGH, reason="needs torch 2.6")
@@ -63,12 +64,12 @@ def test_every_product_of_our_layers_is_counted(block):
     products = []
 
     def note(module, inputs, output):
-        at = inputs[0] if isinstance(module, nn.ConvTranspose1d) else output
-        width = inputs[0].size(1) if isinstance(module, nn.ConvTranspose1d) else module.weight.size(0)
-        products.append(2 * module.weight.numel() * at.numel() // width)
+        # A transposed convolution multiplies once for each of its inputs, all others for each of their outputs.
+        weight, at = (module.conv.weight, inputs[0]) if isinstance(module, Upsample) else (module.weight, output)
+        products.append(2 * weight.numel() * at.size(0) * at.size(1))
 
     for module in model.modules():
-        if isinstance(module, (nn.Linear, DilatedConv, nn.ConvTranspose1d)):
+        if isinstance(module, (nn.Linear, DilatedConv, Upsample)):
             module.register_forward_hook(note)
     forward, backward = training_cost.count_flops(model, runner(model, criterion, options, 3))
     assert len(products) > 5 and forward == sum(products)

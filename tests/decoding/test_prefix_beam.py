@@ -171,3 +171,17 @@ def test_orders_beyond_the_text_and_unseen_histories_are_scored_as_the_model_sco
                 for i in range(len(tokens) + 1)
             )
             assert score == pytest.approx(without[tokens] + language, abs=1e-3)
+
+
+def test_a_token_below_the_least_probability_is_not_tried_where_it_is_improbable():
+    tokens = torch.tensor([[[5, 6], [5, 6]]])
+    log_probs = torch.tensor([[[0.9, 0.02], [0.5, 0.4]]]).log()
+    symbols = Symbols(tokens, log_probs, torch.tensor([[0.08, 0.1]]).log())
+
+    def found_by(least):
+        options = SearchOptions(beam=20, candidates=2, least_probability=least)
+        prefixes = prefix_beam_search(symbols, torch.tensor([2]), options, EOS)
+        return {tuple(row[:length].tolist()) for row, length in zip(prefixes.tokens[0], prefixes.lengths[0])}
+
+    assert (6, 5) in found_by(0.0) and (6, 5) in found_by(0.01)
+    assert (6, 5) not in found_by(0.03) and {(5, 6), (6,), (5,)} <= found_by(0.03)

@@ -38,6 +38,8 @@ from fairseq import checkpoint_utils, tasks, utils  # noqa: E402
 from fairseq.dataclass.configs import GenerationConfig  # noqa: E402
 from omegaconf import open_dict  # noqa: E402
 
+from fairseq_convtext.modules.precision import COMPUTE_DTYPES  # noqa: E402
+
 PARALLEL = "parallel"
 
 
@@ -245,7 +247,7 @@ def parse_options(arguments: Optional[List[str]]) -> argparse.Namespace:
     parser.add_argument("--ctc-beam", type=positive, default=1, help="also decode by CTC search with this beam")
     parser.add_argument("--ctc-lm", help="n-gram model for it (scripts/train_ngram.py)")
     parser.add_argument(
-        "--generation-dtype", choices=["float32", "bfloat16"], default="float32", help="of models that have the option"
+        "--generation-dtype", choices=COMPUTE_DTYPES, default="float32", help="of models that have the option"
     )
     parser.add_argument("--repetitions", type=positive, default=3, help="runs of every setting (default: 3)")
     parser.add_argument("--threads", type=positive, help="CPU threads (default: torch's own choice)")

@@ -14,12 +14,13 @@
 #                     glancing, feedback, word-dropout, consistency
 #                     less-dropout for the large data of scripts/distill_multi30k.sh
 #                     best         the steps that pay together
+#                     autoregressive  the sibling: causal blocks as many and as wide on the same encoder
 #   --updates N     updates of all rows but transformer; those of this project take 2,048 tokens (default: 2400)
 #   --seed N        (default: 1)
 #   --distilled BIN train on what scripts/distill.sh made in place of the original pairs; BIN is FOLDER/bin, and the
 #                   rows are called after FOLDER
-#   --judges CKPT,CKPT,...  CTC models, such as the averages of other seeds, that choose among the eight best of the
-#                   search with the n-gram model (scripts/rerank.py): one way of decoding more, for the CTC rows
+#   --judges CKPT,CKPT,...  CTC models, such as the averages of other seeds, or autoregressive ones that choose among
+#                   what the search with the n-gram model has found: one way of decoding more, for the CTC rows
 # Every system of this project is decoded in several ways: greedily, from the average of its five best checkpoints,
 # and by CTC search without and with an n-gram model. Killed and started again, it goes on where it was. Checkpoints,
 # blank penalty and search weights are chosen by BLEU on val; the tests are translated with that choice only.
@@ -29,7 +30,7 @@ if [[ $# -eq 0 || "$1" == -h || "$1" == --help ]]; then
     sed -n '2,/^set /s/^# \{0,1\}//p' "${BASH_SOURCE[0]}"
     exit $(($# == 0 ? 2 : 0))
 fi
-data="$1" out="" rows=transformer,fconv,lstm,position,ctc,bytenet,glancing,feedback,word-dropout,consistency,best
+data="$1" out="" rows=transformer,fconv,lstm,position,ctc,bytenet,glancing,feedback,word-dropout,consistency,best,autoregressive
 updates=2400 seed=1 distilled="" judges=()
 shift
 while [[ $# -gt 0 ]]; do
@@ -89,12 +90,15 @@ flags_of() {
         # Every sentence is there twice: half the sentences, the same time.
         consistency) echo --consistency 0.2 --max-tokens 1024 ;;
         best) echo --consistency 0.2 --max-tokens 1024 --word-dropout 0.1 ;;
+        autoregressive) echo --arch bytenet_tiny --encoder-block glu --encoder-channels 192 --encoder-layers 6 \
+            --decoder-layers 6 --dilations 1,2,4,8 --dropout 0.2 --spatial-dropout 0.2 --word-dropout 0.1 ;;
         *) convtext_fail "--rows has an unknown row $1; see $0 --help." ;;
     esac
 }
 kind_of() {
     case "$1" in
         transformer | fconv | lstm) echo stock ;;
+        autoregressive) echo sibling ;;
         position) echo position ;;
         *) echo ctc ;;
     esac
@@ -113,38 +117,36 @@ translate_all() {
     done
 }
 
-# judge_all BIN CHECKPOINT FLAGS FOLDER: val and the tests by the search of FLAGS, whose eight best the judges choose from.
-judge_all() {
-    local bin="$1" checkpoint="$2" folder="$4" number name split flags
-    mapfile -t flags <"$3"
-    mkdir -p "$folder"
-    for number in valid "${!tests[@]}"; do
-        split=valid name=valid
-        [[ "$number" == valid ]] || { split="test${number#0}" && name="${tests[number]}"; }
-        convtext_newer "$folder/$name.gen" "$checkpoint" "${judges[@]}" && continue
-        fairseq-generate "$bin" --user-dir "$ROOT/fairseq_convtext" --task translation_convtext --path "$checkpoint" \
-            --gen-subset "$split" --batch-size 64 --num-workers 0 --nbest 8 --log-format none "${flags[@]}" \
-            2>"$folder/$name.log" | awk -F '\t' '/^H-/ { print substr($1, 3) "\t" $2 "\t" $3 }' >"$folder/$name.nbest"
-        convtext_run "$PYTHON" "$ROOT/scripts/rerank.py" "$bin" --subset "$split" --candidates "$folder/$name.nbest" \
-            --judges "${judges[@]}" --out "$folder/$name.chosen"
-        # As fairseq-generate writes it; there is no score.
-        awk -F '\t' '{ print "H-" $1 "\t0\t" $2 }' "$folder/$name.chosen" >"$folder/$name.part"
-        mv "$folder/$name.part" "$folder/$name.gen"
-    done
-}
-
 # train_stock FOLDER BIN UPDATES FLAG...: the published recipe of Transformer-Tiny on Multi30k; what differs is in the flags.
 train_stock() {
+    local folder="$1" bin="$2" updates="$3" progress=tqdm trainer=(fairseq-train)
+    shift 3
+    [[ ! -f "$folder/checkpoints/finished" ]] || { echo "$folder/checkpoints is finished and is kept" >&2; return; }
+    convtext_mend_checkpoints "$folder/checkpoints"
+    [[ -t 2 ]] || progress=simple
+    ! convtext_bfloat16_is_faster || trainer=("$PYTHON" "$ROOT/scripts/lib/bfloat16_train.py")
+    convtext_run "${trainer[@]}" "$bin" --task translation --dropout 0.3 \
+        --criterion label_smoothed_cross_entropy --label-smoothing 0.1 --optimizer adam --adam-betas '(0.9, 0.98)' \
+        --lr-scheduler inverse_sqrt --max-tokens 4096 --max-update "$updates" --num-workers 0 \
+        --save-dir "$folder/checkpoints" --save-interval-updates 150 --keep-interval-updates 10 --no-epoch-checkpoints \
+        --validate-interval 1000000 --log-format "$progress" --log-interval 25 --log-file "$folder/train.log" "$@"
+    : >"$folder/checkpoints/finished"
+}
+
+# train_sibling FOLDER BIN UPDATES FLAG...: the autoregressive model, by valid loss; all else as convtext_train has it.
+train_sibling() {
     local folder="$1" bin="$2" updates="$3" progress=tqdm
     shift 3
     [[ ! -f "$folder/checkpoints/finished" ]] || { echo "$folder/checkpoints is finished and is kept" >&2; return; }
     convtext_mend_checkpoints "$folder/checkpoints"
     [[ -t 2 ]] || progress=simple
-    convtext_run "$PYTHON" "$ROOT/scripts/lib/bfloat16_train.py" "$bin" --task translation --dropout 0.3 \
-        --criterion label_smoothed_cross_entropy --label-smoothing 0.1 --optimizer adam --adam-betas '(0.9, 0.98)' \
-        --lr-scheduler inverse_sqrt --max-tokens 4096 --max-update "$updates" --num-workers 0 \
-        --save-dir "$folder/checkpoints" --save-interval-updates 150 --keep-interval-updates 10 --no-epoch-checkpoints \
-        --validate-interval 1000000 --log-format "$progress" --log-interval 25 --log-file "$folder/train.log" "$@"
+    convtext_run fairseq-train "$bin" --user-dir "$ROOT/fairseq_convtext" --task translation_convtext \
+        --share-all-embeddings --compute-dtype auto --criterion label_smoothed_cross_entropy --label-smoothing 0.1 \
+        --optimizer adam --adam-betas '(0.9, 0.98)' --weight-decay 0.01 --clip-norm 2 --lr 2e-3 \
+        --lr-scheduler polynomial_decay --warmup-updates 400 --max-update "$updates" --total-num-update "$updates" \
+        --max-tokens 2048 --num-workers 0 --save-dir "$folder/checkpoints" --save-interval-updates 300 \
+        --keep-interval-updates 10 --no-epoch-checkpoints --validate-interval 1000000 --log-format "$progress" \
+        --log-interval 25 --log-file "$folder/train.log" "$@"
     : >"$folder/checkpoints/finished"
 }
 
@@ -191,9 +193,13 @@ for row in ${chosen[@]+"${chosen[@]}"}; do
     convtext_settings "$folder" "$(flags_of "$row") updates=$count seed=$seed${distilled:+ distilled=$distilled}"
     read -r -a flags <<<"$(flags_of "$row")"
     convtext_step "Training $row ($count updates)"
-    if [[ "$kind" == stock ]]; then
-        train_stock "$folder" "$bin" "$count" --seed "$seed" "${flags[@]}"
-        average "$folder" --last "$(checkpoints_kept "$folder" 10)"
+    if [[ "$kind" == stock || "$kind" == sibling ]]; then
+        "train_$kind" "$folder" "$bin" "$count" --seed "$seed" "${flags[@]}"
+        if [[ "$kind" == stock ]]; then
+            average "$folder" --last "$(checkpoints_kept "$folder" 10)"
+        else
+            average "$folder" --best "$(checkpoints_kept "$folder" 5)"
+        fi
         flags_file "$folder/greedy" --task=translation --beam=1 --required-batch-size-multiple=1
         flags_file "$folder/beam-5" --task=translation --beam=5 --required-batch-size-multiple=1
         translate_all "$out/bin" "$folder/average.pt" "$folder/greedy"
@@ -220,8 +226,10 @@ for row in ${chosen[@]+"${chosen[@]}"}; do
     translate_all "$out/bin" "$folder/average.pt" "$folder/averaged-search"
     convtext_tune_search "$out/bin" "$folder/average.pt" "$valid" "$folder/averaged-search-lm/flags" "$out/lm.de.pt"
     translate_all "$out/bin" "$folder/average.pt" "$folder/averaged-search-lm"
-    ((${#judges[@]} == 0)) ||
-        judge_all "$out/bin" "$folder/average.pt" "$folder/averaged-search-lm/flags" "$folder/averaged-search-lm-judged"
+    ((${#judges[@]} != 0)) || continue
+    convtext_tune_judges "$out/bin" "$folder/average.pt" "$valid" "$folder/averaged-search-lm-judged/flags" \
+        "$folder/averaged-search-lm/flags" "${judges[@]}"
+    translate_all "$out/bin" "$folder/average.pt" "$folder/averaged-search-lm-judged"
 done
 
 "$PYTHON" "$ROOT/scripts/benchmark_table.py" "$out"

@@ -4,7 +4,7 @@ import argparse
 import logging
 import sys
 from pathlib import Path
-from typing import Callable, List, NamedTuple, Optional
+from typing import Any, Callable, Dict, List, NamedTuple, Optional
 
 import torch
 from benchmark_report import positive
@@ -21,11 +21,12 @@ from fairseq_convtext.decoding.prefix_beam import SearchOptions  # noqa: E402
 
 
 class Canvas(NamedTuple):
-    """One batch: sentence ids, what the model would write at each position, and the bounds."""
+    """One batch: sentence ids, what the model would write at each position, the bounds, and what the model has read."""
 
     ids: List[int]
     symbols: Symbols
     bound: Tensor
+    net_input: Dict[str, Tensor]
 
 
 class Canvases(NamedTuple):
@@ -35,14 +36,14 @@ class Canvases(NamedTuple):
     references: List[str]
     blank: int
     eos: int
-    dictionary: object
+    task: Any
 
     def bleu(self, read: Callable[[Canvas], List[Tensor]]) -> BLEU:
         """sacreBLEU of what ``read`` makes of every batch: for each sentence its tokens, EOS left out or not."""
         texts = {}
         for canvas in self.batches:
             for key, tokens in zip(canvas.ids, read(canvas)):
-                texts[key] = self.dictionary.string(tokens, "sentencepiece")
+                texts[key] = self.task.target_dictionary.string(tokens, "sentencepiece")
         return BLEU().corpus_score([texts[key] for key in sorted(texts)], [self.references])
 
 
@@ -94,9 +95,10 @@ def read_canvases(options: argparse.Namespace, search: Optional[SearchOptions] =
             ids = batch["id"].tolist()
             rows = [row for row, key in enumerate(ids) if key < (options.sentences or len(references))]
             if rows:
-                tables = (table[rows] for table in symbols)
-                found.append(Canvas([ids[row] for row in rows], Symbols(*tables), encoder_out["bound"][rows]))
+                tables = Symbols(*(table[rows] for table in symbols))
+                read = {name: batch["net_input"][name][rows] for name in ("src_tokens", "src_lengths")}
+                found.append(Canvas([ids[row] for row in rows], tables, encoder_out["bound"][rows], read))
     count = len(task.dataset(options.subset))
     if len(references) != count:
         raise InputError(f"the data have {count} sentences and {options.reference} {len(references)} lines")
-    return Canvases(found, references[: options.sentences], decoder.blank, decoder.eos, task.target_dictionary)
+    return Canvases(found, references[: options.sentences], decoder.blank, decoder.eos, task)

@@ -153,7 +153,7 @@ export LC_ALL=C
 sort -n -s -k 1,1 "$out"/shards/*[0-9] >"$out/joined.part"
 if ((${#judges[@]})); then
     convtext_run "$PYTHON" "$ROOT/scripts/rerank.py" "$sources" --candidates "$out/joined.part" --judges "${judges[@]}" \
-        --dtype bfloat16 --out "$out/chosen"
+        --dtype auto --out "$out/chosen"
     mv "$out/chosen" "$out/joined.part"
 fi
 expected="$("$PYTHON" - "$sources/$source_file" <<'PYTHON'

@@ -59,7 +59,7 @@ convtext_run "$PYTHON" "$ROOT/scripts/subwords.py" encode --model "$out/spm.mode
 if [[ "$kind" == self-trained ]]; then
     mapfile -t search <"$best/averaged-search-lm/flags"
     options=(--references 2 --nbest 8 -- --task translation_convtext "${search[@]}")
-    options+=(--model-overrides "{'generation_dtype': 'bfloat16'}")
+    options+=(--model-overrides "{'generation_dtype': 'auto'}")
 fi
 convtext_run "$ROOT/scripts/distill.sh" --data "$out/bin" --path "$teacher" --more-source "$out/more/pieces/more.en" \
     --judge "${judges[0]}" --judge "${judges[1]}" --workers "$workers" --out "$out/$kind" \

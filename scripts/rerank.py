@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""Of several translations of each sentence, the one that a translator and CTC models together find the best.
+"""Of several translations of each sentence, the one that a translator and other models together find the best.
 
   rerank.py DATA --subset train --candidates nbest --judges CHECKPOINT [CHECKPOINT ...] --out FILE
 
@@ -27,12 +27,16 @@ if __name__ == "__main__":  # what fairseq logs while it is imported is no part 
     logging.getLogger("fairseq").setLevel(logging.WARNING)
 ROOT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT))
-from fairseq_convtext.errors import ConvTextError  # noqa: E402
-from fairseq_convtext.losses.ctc import log_likelihoods  # noqa: E402
-from fairseq_convtext.models.common import prepare_for_inference  # noqa: E402
+from fairseq import utils  # noqa: E402
 
-# What an impossible candidate costs, so that one judge alone does not forbid it for all.
-IMPOSSIBLE = -1e4
+from fairseq_convtext.decoding.rescoring import translation_log_probs  # noqa: E402
+from fairseq_convtext.errors import ConvTextError  # noqa: E402
+from fairseq_convtext.modules.precision import COMPUTE_DTYPES  # noqa: E402
+from fairseq_convtext.tasks.judges import load_judges  # noqa: E402
+from fairseq_convtext.tasks.translation_convtext import (  # noqa: E402
+    TranslationConvtextConfig,
+    TranslationConvtextTask,
+)
 
 
 class Candidate(NamedTuple):
@@ -58,10 +62,16 @@ def read_candidates(path: Path) -> Dict[int, List[Candidate]]:
     return found
 
 
+def data_task(data: Path) -> TranslationConvtextTask:
+    """The task of data that fairseq-preprocess made."""
+    # What the command line of fairseq fills in from its other options.
+    rest = {"train_subset": "train", "dataset_impl": None, "required_seq_len_multiple": 1}
+    return TranslationConvtextTask.setup_task(TranslationConvtextConfig(data=str(data), **rest))
+
+
 def judge(model: Any, task: Any, candidates: Dict[int, List[Candidate]], options: argparse.Namespace) -> Dict:
     """log p(candidate | source) of every candidate by one model."""
-    decoder, dictionary = model.decoder, task.target_dictionary
-    dataset = task.dataset(options.subset)
+    dictionary, dataset = task.target_dictionary, task.dataset(options.subset)
     order = [key for key in dataset.ordered_indices().tolist() if key in candidates]
     parts = [order[start : start + options.batch_size] for start in range(0, len(order), options.batch_size)]
     found = {}
@@ -74,15 +84,14 @@ def judge(model: Any, task: Any, candidates: Dict[int, List[Candidate]], options
             for candidate in candidates[key]
         ]
         rows = torch.tensor([row for row, key in enumerate(keys) for _ in candidates[key]])
-        encoder_out = model.encoder(batch["net_input"]["src_tokens"])
-        scores = log_likelihoods(
-            decoder.project(decoder.canvas(encoder_out)),
+        scores = translation_log_probs(
+            model,
+            batch["net_input"],
             rows,
-            pad_sequence(tokens, batch_first=True, padding_value=decoder.blank),
-            encoder_out["bound"],
+            pad_sequence(tokens, batch_first=True, padding_value=dictionary.pad()),
             torch.tensor([len(ids) for ids in tokens]),
-            decoder.blank,
-        ).clamp(min=IMPOSSIBLE)
+            dictionary.eos(),
+        )
         rest = iter(scores.tolist())
         for key in keys:
             found[key] = [next(rest) for _ in candidates[key]]
@@ -100,25 +109,6 @@ def best(candidates: List[Candidate], judgements: List[List[float]], weight: flo
     return candidates[max(range(len(candidates)), key=score)].text
 
 
-def load_judges(options: argparse.Namespace) -> List[Any]:
-    """Models and their tasks; InputError for one that is no CTC model."""
-    from fairseq import checkpoint_utils, utils
-
-    utils.import_user_module(argparse.Namespace(user_dir=str(ROOT / "fairseq_convtext")))
-    found = []
-    for path in options.judges:
-        if not path.is_file():
-            raise InputError(f"no checkpoint {path} (--judges)")
-        (model,), _, task = checkpoint_utils.load_model_ensemble_and_task(
-            [str(path)], arg_overrides={"data": str(options.data), "eval_bleu": False}
-        )
-        if not getattr(getattr(model, "decoder", None), "is_ctc", False):
-            raise InputError(f"{path} was not trained with --target-alignment ctc, and only CTC scores several at once")
-        prepare_for_inference(model.eval(), options.dtype)
-        found.append((model, task))
-    return found
-
-
 def main(arguments: Optional[List[str]] = None) -> int:
     """Command line; returns the exit code."""
     layout = argparse.RawDescriptionHelpFormatter
@@ -126,26 +116,26 @@ def main(arguments: Optional[List[str]] = None) -> int:
     parser.add_argument("data", type=Path, help="folder that fairseq-preprocess made, with the source sentences")
     parser.add_argument("--subset", default="train", help="of DATA (default: train)")
     parser.add_argument("--candidates", type=Path, required=True, help="file of translations")
-    parser.add_argument("--judges", type=Path, nargs="+", required=True, help="checkpoints of CTC models")
+    parser.add_argument("--judges", type=Path, nargs="+", required=True, help="checkpoints, CTC or autoregressive")
     parser.add_argument("--out", type=Path, required=True)
     parser.add_argument("--weight", type=float, default=0.7, help="of the judges; the translator has 1 (default: 0.7)")
     parser.add_argument("--length-exponent", type=float, default=1.5, help="of the length divided by (default: 1.5)")
     parser.add_argument("--batch-size", type=positive, default=32, help="sentences (default: 32)")
-    parser.add_argument("--dtype", choices=["float32", "bfloat16"], default="float32", help="of the judges")
+    parser.add_argument("--dtype", choices=COMPUTE_DTYPES, default="float32", help="of the judges")
     options = parser.parse_args(arguments)
     try:
         candidates = read_candidates(options.candidates)
-        judgements = []
-        for model, task in load_judges(options):
-            task.load_dataset(options.subset)
-            count = len(task.dataset(options.subset))
-            if max(candidates) >= count:
-                raise InputError(
-                    f"{options.candidates} has a sentence {max(candidates)}, counted from 0, and {options.subset} of "
-                    f"{options.data} only {count}"
-                )
-            with torch.inference_mode():
-                judgements.append(judge(model, task, candidates, options))
+        utils.import_user_module(argparse.Namespace(user_dir=str(ROOT / "fairseq_convtext")))
+        task = data_task(options.data)
+        task.load_dataset(options.subset)
+        count = len(task.dataset(options.subset))
+        if max(candidates) >= count:
+            raise InputError(
+                f"{options.candidates} has a sentence {max(candidates)}, counted from 0, and {options.subset} of "
+                f"{options.data} only {count}"
+            )
+        models = load_judges(options.judges, task, torch.device("cpu"), options.dtype)
+        judgements = [judge(model, task, candidates, options) for model in models]
         part = options.out.parent / f"{options.out.name}.part"
         with part.open("w", encoding="utf-8", newline="\n") as stream:
             for key, those in sorted(candidates.items()):

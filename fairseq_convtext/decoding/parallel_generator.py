@@ -9,6 +9,7 @@ from torch import Tensor
 
 from fairseq_convtext.decoding.one_pass import OnePass
 from fairseq_convtext.decoding.prefix_beam import SearchOptions, hypothesis_at
+from fairseq_convtext.decoding.rescoring import Judges, judged_prefixes
 from fairseq_convtext.errors import ConvTextError
 
 logger = logging.getLogger(__name__)
@@ -71,10 +72,16 @@ class ParallelGenerator:
             forced prefixes, constraints, or a hypothesis longer than --max-len-a and --max-len-b allow.
         search: how to search a CTC canvas; None reads its best path.
         nbest: hypotheses of a sentence, the search's best first; fewer where it found fewer.
+        judges: models that help the search to choose among the hypotheses that it found; scores are then theirs too.
     """
 
     def __init__(
-        self, models: List[Any], stock: Any, search: Optional[SearchOptions] = None, nbest: int = 1
+        self,
+        models: List[Any],
+        stock: Any,
+        search: Optional[SearchOptions] = None,
+        nbest: int = 1,
+        judges: Optional[Judges] = None,
     ) -> None:
         self.model = getattr(models[0], "module", models[0])
         if not hasattr(getattr(self.model, "decoder", None), "one_pass"):
@@ -90,6 +97,7 @@ class ParallelGenerator:
         self.stock = stock
         self.search = search
         self.nbest = nbest
+        self.judges = judges
         self.eos = stock.eos
         self.symbols_to_strip_from_output = stock.symbols_to_strip_from_output
 
@@ -109,6 +117,8 @@ class ParallelGenerator:
             found = [(self.model.decoder.one_pass(encoder_out), None)]
         else:
             prefixes = self.model.decoder.search(encoder_out, self.search)
+            if self.judges is not None:
+                prefixes = judged_prefixes(prefixes, sample["net_input"], self.judges, self.eos)
             found = [hypothesis_at(prefixes, place, self.eos) for place in range(self.nbest)]
         longest = min(
             int(self.stock.max_len_a * sample["net_input"]["src_tokens"].size(1) + self.stock.max_len_b),
@@ -137,7 +147,7 @@ class ParallelGenerator:
         positional = torch.cat([running[:, :1], running[:, 1:] - running[:, :-1]], dim=1)
         if scores is None:
             scores = running.gather(1, lengths[:, None] - 1)[:, 0]
-        if self.stock.normalize_scores:
+        if self.stock.normalize_scores and self.judges is None:  # theirs are divided by the length already
             scores = scores / torch.tensor([length**self.stock.len_penalty for length in lengths.tolist()])
         tokens, none = best.tokens.cpu(), torch.empty(0)
         found = []

@@ -8,6 +8,7 @@ from fairseq.dataclass import ChoiceEnum
 
 from fairseq_convtext.errors import ConvTextError
 from fairseq_convtext.models.common import StackConfig, completed
+from fairseq_convtext.modules.precision import COMPUTE_DTYPES
 
 
 @dataclass
@@ -28,11 +29,11 @@ class BytenetDeconvConfig(StackConfig):
             "ctc: blanks and repeats are removed (--criterion convtext_ctc)"
         },
     )
-    generation_dtype: ChoiceEnum(["float32", "bfloat16"]) = field(
+    generation_dtype: ChoiceEnum(COMPUTE_DTYPES) = field(
         default="float32",
         metadata={
             "help": "type of parameters and activations in generation (--model-overrides); scores are normalised in "
-            "float32. bfloat16 is faster where the processor has products for it"
+            "float32. bfloat16 is faster where the processor has products for it, auto tries that out"
         },
     )
     blank_penalty: float = field(

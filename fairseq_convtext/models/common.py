@@ -14,6 +14,7 @@ from torch import Tensor, nn
 
 from fairseq_convtext.errors import ConvTextError
 from fairseq_convtext.modules.blocks import BLOCKS
+from fairseq_convtext.modules.precision import COMPUTE_DTYPES, chosen_dtype
 from fairseq_convtext.modules.stack import ConvStack
 
 
@@ -60,9 +61,12 @@ class StackConfig(FairseqDataclass, PluginHint):
         metadata={"help": "in the blocks, drop whole channels of a sentence at this rate instead of single values"},
     )
     word_dropout: float = field(default=0.0, metadata={"help": "blank whole source words at this rate in training"})
-    compute_dtype: ChoiceEnum(["float32", "bfloat16"]) = field(
+    compute_dtype: ChoiceEnum(COMPUTE_DTYPES) = field(
         default="float32",
-        metadata={"help": "type of the activations in training (autocast); parameters and losses stay float32"},
+        metadata={
+            "help": "type of the activations in training (autocast); parameters and losses stay float32. auto: the "
+            "faster one on the device at hand"
+        },
     )
     max_source_positions: int = II("task.max_source_positions")
     max_target_positions: int = II("task.max_target_positions")
@@ -132,9 +136,9 @@ def output_projection(channels: int, vocabulary: int, tied: Optional[nn.Embeddin
 
 def training_autocast(module: nn.Module, x: Tensor, dtype: str) -> Any:
     """Autocast to ``--compute-dtype`` while training; evaluation always computes in the parameters' own type."""
-    if not module.training or dtype == "float32":
+    if not module.training or chosen_dtype(dtype, x.device.type) == torch.float32:
         return contextlib.nullcontext()
-    return torch.autocast(x.device.type, dtype=getattr(torch, dtype))
+    return torch.autocast(x.device.type, dtype=torch.bfloat16)
 
 
 def prepare_for_inference(model: nn.Module, dtype: str) -> None:
@@ -143,7 +147,8 @@ def prepare_for_inference(model: nn.Module, dtype: str) -> None:
     Not in training: fairseq flattens parameters and gradients, and wants them contiguous.
     """
     model.to(memory_format=torch.channels_last)
-    if dtype == "bfloat16":
+    device = next(model.parameters()).device
+    if chosen_dtype(dtype, device.type) == torch.bfloat16:
         model.bfloat16()
 
 

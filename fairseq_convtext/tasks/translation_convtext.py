@@ -3,13 +3,17 @@
 from dataclasses import dataclass, field
 from typing import Any, List, Optional
 
+import torch
+from fairseq import utils
 from fairseq.tasks import register_task
 from fairseq.tasks.translation import TranslationConfig, TranslationTask
 
 from fairseq_convtext.decoding.ngram import NgramModel
 from fairseq_convtext.decoding.parallel_generator import ParallelGenerator, reasons_for_stock_generator
 from fairseq_convtext.decoding.prefix_beam import SearchOptions
+from fairseq_convtext.decoding.rescoring import Judges
 from fairseq_convtext.errors import ConvTextError
+from fairseq_convtext.tasks.judges import load_judges
 
 
 @dataclass
@@ -28,6 +32,20 @@ class TranslationConvtextConfig(TranslationConfig):
     ctc_lm_weight: float = field(default=0.3, metadata={"help": "ctc: weight of the language model in the search"})
     ctc_token_bonus: float = field(
         default=0.0, metadata={"help": "ctc: added to the search's score for every token; makes translations longer"}
+    )
+    ctc_judges: Optional[str] = field(
+        default=None,
+        metadata={
+            "help": "ctc: checkpoints, separated by colons, that choose among what the search has found: CTC models of "
+            "this plugin or autoregressive ones, of the same data; each reads all hypotheses in one pass"
+        },
+    )
+    ctc_judge_weights: List[float] = field(
+        default_factory=list,
+        metadata={"help": "ctc: one for each of --ctc-judges, such as 0.5,1 (default: 0.5; scripts/tune_judges.py)"},
+    )
+    ctc_judge_length_exponent: float = field(
+        default=1.0, metadata={"help": "ctc: with judges, scores are divided by the length to the power of it"}
     )
 
 
@@ -52,7 +70,7 @@ class TranslationConvtextTask(TranslationTask):
                     f"--nbest {nbest} asks for more than --ctc-beam {search.beam} holds: raise --ctc-beam."
                 )
         if not reasons:
-            return ParallelGenerator(models, stock, search, nbest)
+            return ParallelGenerator(models, stock, search, nbest, self.judges(models[0]) if search else None)
         if search is not None:
             raise ConvTextError(
                 f"--ctc-beam does not go together with {', '.join(reasons)}, which only fairseq's own generator knows: "
@@ -70,8 +88,8 @@ class TranslationConvtextTask(TranslationTask):
         if beam < 1:
             raise ConvTextError(f"--ctc-beam must be at least 1; found {beam}.")
         if beam == 1:
-            if path or self.cfg.ctc_token_bonus:
-                flag = "--ctc-lm" if path else "--ctc-token-bonus"
+            if path or self.cfg.ctc_token_bonus or self.cfg.ctc_judges:
+                flag = "--ctc-lm" if path else "--ctc-judges" if self.cfg.ctc_judges else "--ctc-token-bonus"
                 raise ConvTextError(f"{flag} needs a search: add --ctc-beam, such as --ctc-beam 10.")
             return None
         if self.cfg.ctc_lm_weight < 0:
@@ -83,6 +101,25 @@ class TranslationConvtextTask(TranslationTask):
                 f"{len(self.target_dictionary)}: train it on text of this dictionary with scripts/train_ngram.py."
             )
         return SearchOptions(beam, lm=lm, lm_weight=self.cfg.ctc_lm_weight, token_bonus=self.cfg.ctc_token_bonus)
+
+    def judges(self, model: Any) -> Optional[Judges]:
+        """The models of --ctc-judges, where and in the type in which ``model`` is; None without the option.
+
+        Raises:
+            ConvTextError: a missing file, another number of weights, or a model that cannot judge.
+        """
+        if not self.cfg.ctc_judges:
+            return None
+        paths = utils.split_paths(self.cfg.ctc_judges)
+        weights = list(self.cfg.ctc_judge_weights) or [0.5] * len(paths)
+        if len(weights) != len(paths):
+            raise ConvTextError(
+                f"--ctc-judge-weights must have one number for each of the {len(paths)} checkpoints of --ctc-judges; "
+                f"found {len(weights)}."
+            )
+        like = next(model.parameters())
+        dtype = "bfloat16" if like.dtype == torch.bfloat16 else "float32"
+        return Judges(load_judges(paths, self, like.device, dtype), weights, self.cfg.ctc_judge_length_exponent)
 
     def get_batch_iterator(self, dataset: Any, *args: Any, **kwargs: Any) -> Any:
         """As fairseq's, but a last batch of any size is kept.

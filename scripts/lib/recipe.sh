@@ -93,9 +93,9 @@ convtext_train() {
     fi
     convtext_mend_checkpoints "$out/checkpoints"
     [[ -t 2 ]] || progress=simple
-    # bfloat16 is for activations in training; parameters, losses and translation stay float32.
+    # bfloat16 (auto: where it is faster) is for activations in training; parameters, losses and translation stay float32.
     convtext_run fairseq-train "$bin" --user-dir "$ROOT/fairseq_convtext" --task translation_convtext \
-        --target-alignment ctc --criterion convtext_ctc --share-all-embeddings --compute-dtype bfloat16 \
+        --target-alignment ctc --criterion convtext_ctc --share-all-embeddings --compute-dtype auto \
         --optimizer adam --adam-betas '(0.9, 0.98)' --weight-decay 0.01 --clip-norm 2 \
         --lr 2e-3 --lr-scheduler polynomial_decay --max-update "$updates" --total-num-update "$updates" \
         --num-workers 0 \
@@ -106,16 +106,11 @@ convtext_train() {
     : >"$out/checkpoints/finished"
 }
 
-# convtext_training_minutes OUT: all runs together, where training was killed and started again.
-convtext_training_minutes() {
-    "$PYTHON" - "$1/checkpoints/checkpoint_last.pt" <<'PYTHON'
-import sys
-
-import torch
-
-state = torch.load(sys.argv[1], map_location="cpu", weights_only=False)
-print(round(state["extra_state"]["previous_training_time"] / 60, 1))
-PYTHON
+# Whether this machine's processor computes faster in bfloat16 than in float32.
+convtext_bfloat16_is_faster() {
+    PYTHONPATH="$ROOT" "$PYTHON" -c 'import sys
+from fairseq_convtext.modules.precision import bfloat16_is_faster
+sys.exit(not bfloat16_is_faster("cpu"))' 2>/dev/null
 }
 
 # convtext_newer RESULT SOURCE...: whether RESULT is there, complete, and younger than what it is made from.
@@ -155,6 +150,17 @@ convtext_tune_search() {
     mkdir -p "${flags%/*}"
     convtext_run "$PYTHON" "$ROOT/scripts/tune_search.py" "$1" --path "$2" --reference "$3" --lm "$lm" "${@:6}" \
         >"$flags.part"
+    mv "$flags.part" "$flags"
+}
+
+# convtext_tune_judges BIN CHECKPOINT REFERENCE FLAGS SEARCH JUDGE...: the flags in the file SEARCH and those by which the
+# judges, checkpoints, choose best among what that search finds in the validation set.
+convtext_tune_judges() {
+    local flags="$4" search="$5"
+    convtext_newer "$flags" "$2" "$search" "${@:6}" && return
+    mkdir -p "${flags%/*}"
+    convtext_run "$PYTHON" "$ROOT/scripts/tune_judges.py" "$1" --path "$2" --reference "$3" --search "$search" \
+        --judges "${@:6}" >"$flags.part"
     mv "$flags.part" "$flags"
 }
 

@@ -1,0 +1,95 @@
+"""Judges of a CTC search (--ctc-judges) and the script that finds their weights, through the real command lines."""
+
+import functools
+import sys
+from pathlib import Path
+
+import pytest
+from sacrebleu.metrics import BLEU
+
+from fairseq_convtext.errors import ConvTextError
+from tests.command_lines.commands import lines, run
+from tests.command_lines.conftest import SENTENCES, make_sentences, translate
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[2] / "scripts"))
+import tune_judges  # noqa: E402
+
+# A bonus that makes the search prefer translations with letters too many.
+SPOILT = ["--ctc-beam=10", "--ctc-token-bonus=12"]
+
+
+def generate(corpus, user_dir, path, *flags):
+    common = ["--task", "translation_convtext", "--gen-subset", "valid", "--batch-size", 20, "--num-workers", 0]
+    return run("generate", corpus, "--user-dir", user_dir, "--path", path, *common, *flags)
+
+
+def right(output):
+    """How many of the hypotheses are the known translation."""
+    sources = {key: found[0] for key, found in lines(output, "S").items()}
+    texts = {key: found[0].split("\t")[1] for key, found in lines(output, "H").items()}
+    assert sorted(texts) == list(range(SENTENCES["valid"]))
+    return sum(texts[key] == translate(source) for key, source in sources.items())
+
+
+@pytest.fixture(scope="module")
+def autoregressive(train, tmp_path_factory):
+    """A checkpoint of the sibling, which has learnt the language by itself."""
+    folder = tmp_path_factory.mktemp("autoregressive")
+    train(folder, 400, "--arch", "bytenet_tiny", "--criterion", "cross_entropy")
+    return folder / "checkpoint_best.pt"
+
+
+def test_judges_find_the_right_translation_among_those_of_a_search(
+    corpus, user_dir, checkpoints, autoregressive
+):
+    ctc = checkpoints("ctc")
+    assert right(generate(corpus, user_dir, ctc, *SPOILT)) <= 0.93 * SENTENCES["valid"]
+    for judges in (f"{autoregressive}", f"{ctc}:{autoregressive}"):
+        weights = ",".join("50" for _ in judges.split(":"))
+        flags = [*SPOILT, f"--ctc-judges={judges}", f"--ctc-judge-weights={weights}", "--ctc-judge-length-exponent=0"]
+        assert right(generate(corpus, user_dir, ctc, *flags)) >= 0.96 * SENTENCES["valid"]
+
+
+def test_judged_hypotheses_come_with_the_best_first(corpus, user_dir, checkpoints, autoregressive):
+    flags = ["--ctc-beam", 5, "--nbest", 5, "--ctc-judges", autoregressive]
+    for found in lines(generate(corpus, user_dir, checkpoints("ctc"), *flags), "H").values():
+        scores = [float(line.split("\t")[0]) for line in found]
+        assert scores == sorted(scores, reverse=True)
+
+
+def test_the_weights_found_on_the_validation_set_are_flags_that_translate(
+    corpus, user_dir, checkpoints, autoregressive, tmp_path, capsys, monkeypatch
+):
+    # Without spaces, as sentencepiece leaves a text of one word, every letter has to count for a word.
+    monkeypatch.setattr(tune_judges, "BLEU", functools.partial(BLEU, tokenize="char"))
+    reference, search = tmp_path / "valid.l", tmp_path / "flags"
+    reference.write_text("".join(f"{translate(s).replace(' ', '')}\n" for s in make_sentences(SENTENCES["valid"], 1)))
+    search.write_text("\n".join(SPOILT) + "\n")
+    arguments = [corpus, "--path", checkpoints("ctc"), "--reference", reference, "--search", search, "--judges",
+                 autoregressive, "--weights", 0, 1, 50, "--length-exponents", 0, 1]  # fmt: skip
+    assert tune_judges.main([str(argument) for argument in arguments]) == 0
+    flags = capsys.readouterr().out.splitlines()
+    assert flags[:2] == SPOILT and f"--ctc-judges={autoregressive}" in flags
+    spoilt = right(generate(corpus, user_dir, checkpoints("ctc"), *SPOILT))
+    assert right(generate(corpus, user_dir, checkpoints("ctc"), *flags)) > spoilt
+
+
+def test_coordinate_ascent_goes_on_until_no_single_step_helps():
+    def score(setting):
+        return -((setting[0] - 1) ** 2) - 0.5 * (setting[1] - setting[0]) ** 2
+
+    # The first round gets no further than 0.5 and 0.5.
+    best, tried = tune_judges.ascend(score, (0.0, 0.0), [[0.0, 0.5, 1.0], [0.0, 0.5, 1.0]])
+    assert best == (1.0, 1.0) and tried[best] == 0.0
+
+
+def test_what_cannot_judge_is_one_sentence(corpus, user_dir, checkpoints, tmp_path):
+    ctc, position = checkpoints("ctc"), checkpoints("position")
+    with pytest.raises(ConvTextError, match="--ctc-judges needs a search: add --ctc-beam"):
+        generate(corpus, user_dir, ctc, "--ctc-judges", ctc)
+    with pytest.raises(ConvTextError, match="one number for each of the 1 checkpoints of --ctc-judges; found 2"):
+        generate(corpus, user_dir, ctc, "--ctc-beam", 5, "--ctc-judges", ctc, "--ctc-judge-weights", "1,1")
+    with pytest.raises(ConvTextError, match="no checkpoint .*nothing.pt of a judge"):
+        generate(corpus, user_dir, ctc, "--ctc-beam", 5, "--ctc-judges", tmp_path / "nothing.pt")
+    with pytest.raises(ConvTextError, match="a judge must be a CTC model or an autoregressive one"):
+        generate(corpus, user_dir, ctc, "--ctc-beam", 5, "--ctc-judges", position)

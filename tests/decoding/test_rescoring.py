@@ -1,0 +1,126 @@
+"""Models that judge given translations: what they say of each, and what follows for the order of a search."""
+
+import math
+
+import pytest
+import torch
+from fairseq.sequence_scorer import SequenceScorer
+from torch.nn.utils.rnn import pad_sequence
+
+from fairseq_convtext.decoding.prefix_beam import Prefixes, SearchOptions
+from fairseq_convtext.decoding.rescoring import (
+    IMPOSSIBLE,
+    Judges,
+    combined,
+    judged_prefixes,
+    judgements,
+    translation_log_probs,
+)
+from fairseq_convtext.losses.ctc import reference_ctc_loss
+from tests.models.test_bytenet import make_model as make_autoregressive
+from tests.small_model import make_batch, make_model, make_task
+
+EOS, PAD = 2, 1
+SOURCES = [[4, 5, 6, 7, 8, 9, 10], [9], [10, 11, 4]]
+# Which source each of them translates; one source has none.
+ROWS = [0, 2, 0, 0]
+TRANSLATIONS = [[5, 6, 7, 8], [9, 10], [5, 5, 5], [11]]
+
+
+def judge(kind):
+    torch.manual_seed(1)
+    if kind == "ctc":
+        return make_model(target_alignment="ctc", length_bound_b=4.0).eval()
+    return make_autoregressive().eval()
+
+
+def log_probs(model, sources=SOURCES, rows=ROWS, translations=TRANSLATIONS, left_pad=False):
+    targets = pad_sequence([torch.tensor(ids) for ids in translations], batch_first=True, padding_value=PAD)
+    lengths = torch.tensor([len(ids) for ids in translations])
+    net_input = make_batch(sources, left_pad=left_pad)["net_input"]
+    return translation_log_probs(model, net_input, torch.tensor(rows), targets, lengths, EOS)
+
+
+def test_an_autoregressive_judge_agrees_with_the_scorer_of_fairseq():
+    task, model = make_task(), judge("autoregressive")
+    batch = make_batch([SOURCES[row] for row in ROWS], TRANSLATIONS)
+    scored = SequenceScorer(task.target_dictionary).generate([model], batch)
+    wanted = torch.stack([hypothesis[0]["positional_scores"].sum() for hypothesis in scored])
+    torch.testing.assert_close(log_probs(model), wanted, rtol=1e-5, atol=1e-4)
+
+
+def test_a_ctc_judge_sums_over_the_alignments_of_the_canvas():
+    model = judge("ctc")
+    batch = make_batch([SOURCES[row] for row in ROWS], TRANSLATIONS)
+    with torch.no_grad():
+        logits, extra = model(**batch["net_input"])
+    lengths = torch.tensor([len(ids) for ids in TRANSLATIONS])
+    loss = reference_ctc_loss(logits, batch["target"], extra["bound"], lengths, model.decoder.blank)
+    torch.testing.assert_close(log_probs(model), -loss, rtol=1e-5, atol=1e-4)
+
+
+@pytest.mark.parametrize("kind", ["ctc", "autoregressive"])
+def test_a_judgement_depends_neither_on_padding_nor_on_other_sentences(kind):
+    model = judge(kind)
+    together = log_probs(model)
+    torch.testing.assert_close(log_probs(model, left_pad=True), together, rtol=1e-5, atol=1e-4)
+    for place, row in enumerate(ROWS):
+        alone = log_probs(model, [SOURCES[row]], [0], [TRANSLATIONS[place]])
+        torch.testing.assert_close(alone, together[place : place + 1], rtol=1e-5, atol=1e-4)
+
+
+def test_a_translation_that_a_canvas_cannot_hold_is_not_forbidden_for_all():
+    found = log_probs(judge("ctc"), [[9]], [0], [[5] * 20])
+    assert found.tolist() == [IMPOSSIBLE]
+
+
+def searched(model, beam=6):
+    """The model's canvas, searched."""
+    batch = make_batch(SOURCES)
+    with torch.no_grad():
+        encoder_out = model.encoder(batch["net_input"]["src_tokens"])
+    return model.decoder.search(encoder_out, SearchOptions(beam, least_probability=0.0)), batch["net_input"]
+
+
+def tokens_of(prefixes, row, place):
+    return tuple(prefixes.tokens[row, place, : prefixes.lengths[row, place]].tolist())
+
+
+def test_judges_without_weight_leave_the_order_of_the_search():
+    prefixes, net_input = searched(judge("ctc"))
+    found = judged_prefixes(prefixes, net_input, Judges([judge("autoregressive")], [0.0], 0.0), EOS)
+    for row in range(len(SOURCES)):
+        kept = [tokens_of(prefixes, row, place) for place in range(6) if prefixes.lengths[row, place]]
+        assert [tokens_of(found, row, place) for place in range(len(kept))] == kept
+        assert found.score[row, : len(kept)].tolist() == sorted(found.score[row, : len(kept)].tolist(), reverse=True)
+
+
+@pytest.mark.parametrize("kind", ["ctc", "autoregressive"])
+def test_a_judge_with_all_the_weight_decides(kind):
+    model = judge(kind)
+    prefixes, net_input = searched(judge("ctc"))
+    found = judged_prefixes(prefixes, net_input, Judges([model], [1e6], 0.0), EOS)
+    for row in range(len(SOURCES)):
+        candidates = [tokens_of(prefixes, row, place) for place in range(6) if prefixes.lengths[row, place]]
+        opinions = log_probs(model, SOURCES, [row] * len(candidates), [list(ids) for ids in candidates])
+        assert tokens_of(found, row, 0) == candidates[int(opinions.argmax())]
+
+
+def test_neither_the_empty_prefix_nor_an_empty_place_of_the_beam_can_win():
+    tokens = torch.tensor([[[5, 6], [0, 0], [0, 0]]])
+    lengths, score = torch.tensor([[2, 0, 0]]), torch.tensor([[-9.0, -1.0, -math.inf]])
+    prefixes = Prefixes(tokens, torch.zeros(1, 3, 2), lengths, score)
+    net_input, model = make_batch([[4, 5]])["net_input"], judge("autoregressive")
+    assert judgements(model, net_input, prefixes, EOS)[0, 1:].tolist() == [0.0, 0.0]
+    assert tokens_of(judged_prefixes(prefixes, net_input, Judges([model], [1.0]), EOS), 0, 0) == (5, 6)
+
+
+def test_the_exponent_of_the_length_divides_by_the_tokens_with_eos():
+    prefixes = Prefixes(
+        torch.zeros(1, 2, 3, dtype=torch.long),
+        torch.zeros(1, 2, 3),
+        torch.tensor([[1, 3]]),
+        torch.tensor([[-1.0, -3.0]]),
+    )
+    judged = [torch.tensor([[-2.0, -10.0]])]
+    torch.testing.assert_close(combined(prefixes, judged, [0.5], 1.0), torch.tensor([[-1.0, -2.0]]))

@@ -4,7 +4,7 @@
   tune_judges.py DATA --path checkpoint_best.pt --reference valid.de --search FLAGS --judges CHECKPOINT [CHECKPOINT ...]
 
 FLAGS is the file that scripts/tune_search.py's output was written to. Search and judges run once; then one weight after
-the other, and the exponent of the length, takes the value of its grid that is best beside the others, until none
+the other, and the bonus for each token, takes the value of its grid that is best beside the others, until none
 changes. Standard output is the flags of FLAGS and of the best setting, one a line, as fairseq-generate --task
 translation_convtext takes them; the table goes to standard error.
 """
@@ -62,11 +62,11 @@ class Hypotheses:
                 ]
             )
 
-    def score(self, weights: Tuple[float, ...], length_exponent: float) -> BLEU:
+    def score(self, weights: Tuple[float, ...], token_bonus: float) -> BLEU:
         """sacreBLEU of the choice that these weights make."""
         chosen = []
         for beams, judged, texts in zip(self.beams, self.judged, self.texts):
-            places = combined(beams, judged, weights, length_exponent).argmax(dim=1).tolist()
+            places = combined(beams, judged, weights, token_bonus).argmax(dim=1).tolist()
             chosen += [sentence[place] for sentence, place in zip(texts, places)]
         return self.bleu.corpus_score(chosen, None)
 
@@ -94,7 +94,7 @@ def main(arguments: Optional[List[str]] = None) -> int:
     parser.add_argument("--search", type=Path, required=True, help="file with flags of the search, one a line")
     parser.add_argument("--judges", type=Path, nargs="+", required=True, help="checkpoints, CTC or autoregressive")
     parser.add_argument("--weights", type=float, nargs="+", default=[0.0, 0.1, 0.2, 0.3, 0.5, 0.7, 1.0, 1.5])
-    parser.add_argument("--length-exponents", type=float, nargs="+", default=[0.0, 0.5, 1.0, 1.5, 2.0])
+    parser.add_argument("--bonuses", type=float, nargs="+", default=[0.0, 0.3, 0.6, 1.0, 1.5, 2.0])
     options = parser.parse_args(arguments)
     logging.disable(logging.INFO)
     try:
@@ -106,19 +106,19 @@ def main(arguments: Optional[List[str]] = None) -> int:
     except (InputError, ConvTextError, OSError) as error:
         print(f"error: {error}", file=sys.stderr)
         return 1
-    print("weights, length exponent: sacreBLEU, brevity penalty", file=sys.stderr)
+    print("weights, token bonus: sacreBLEU, brevity penalty", file=sys.stderr)
 
     def score(setting: Tuple) -> float:
         result = hypotheses.score(setting[:-1], setting[-1])
         print(f"{setting[:-1]}, {setting[-1]}: {result.score:.2f}, {result.bp:.3f}", file=sys.stderr)
         return round(result.score, 2)
 
-    grids = [sorted(options.weights)] * len(judges) + [sorted(options.length_exponents)]
+    grids = [sorted(options.weights)] * len(judges) + [sorted(options.bonuses)]
     start = (*[0.0] * len(judges), 0.0)  # what the search alone chooses
     best, _ = ascend(score, start, grids)
     weights = ",".join(map(str, best[:-1]))
     flags += [f"--ctc-judges={':'.join(map(str, options.judges))}", f"--ctc-judge-weights={weights}"]
-    print("\n".join([*flags, f"--ctc-judge-length-exponent={best[-1]}"]))
+    print("\n".join([*flags, f"--ctc-judge-token-bonus={best[-1]}"]))
     return 0
 
 

@@ -147,7 +147,7 @@ class ParallelGenerator:
         positional = torch.cat([running[:, :1], running[:, 1:] - running[:, :-1]], dim=1)
         if scores is None:
             scores = running.gather(1, lengths[:, None] - 1)[:, 0]
-        if self.stock.normalize_scores and self.judges is None:  # theirs are divided by the length already
+        if self.stock.normalize_scores:
             scores = scores / torch.tensor([length**self.stock.len_penalty for length in lengths.tolist()])
         tokens, none = best.tokens.cpu(), torch.empty(0)
         found = []

@@ -72,12 +72,12 @@ class Judges(NamedTuple):
     Attributes:
         models: see ``translation_log_probs``.
         weights: of each model's log-probability; that of the search has 1.
-        length_exponent: of the tokens, EOS counted, by which the sum is divided.
+        token_bonus: added for every token besides the search's own; judges, too, prefer what is short.
     """
 
     models: List[Any]
     weights: List[float]
-    length_exponent: float = 1.0
+    token_bonus: float = 0.0
 
 
 def hypotheses_in(prefixes: Prefixes) -> Tensor:
@@ -97,17 +97,17 @@ def judgements(model: Any, net_input: Dict[str, Tensor], prefixes: Prefixes, eos
     return found
 
 
-def combined(prefixes: Prefixes, judged: Sequence[Tensor], weights: Sequence[float], length_exponent: float) -> Tensor:
-    """``(batch, beam)`` of the search and the judges together, for each token; -inf where there is no translation."""
+def combined(prefixes: Prefixes, judged: Sequence[Tensor], weights: Sequence[float], token_bonus: float) -> Tensor:
+    """``(batch, beam)`` score of the search and the judges together; -inf where there is no translation."""
     total = prefixes.score + sum(weight * scores for weight, scores in zip(weights, judged))
-    total = total / (prefixes.lengths + 1.0) ** length_exponent
+    total = total + token_bonus * prefixes.lengths
     return total.masked_fill(~hypotheses_in(prefixes), -math.inf)
 
 
 def judged_prefixes(prefixes: Prefixes, net_input: Dict[str, Tensor], judges: Judges, eos: int) -> Prefixes:
     """The same beams in the order of the search and the judges together, which is their score now."""
     found = [judgements(model, net_input, prefixes, eos) for model in judges.models]
-    total = combined(prefixes, found, judges.weights, judges.length_exponent)
+    total = combined(prefixes, found, judges.weights, judges.token_bonus)
     score, order = total.sort(dim=1, descending=True, stable=True)
     wide = order[:, :, None].expand_as(prefixes.tokens)
     return Prefixes(

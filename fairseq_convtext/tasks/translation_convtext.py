@@ -44,8 +44,8 @@ class TranslationConvtextConfig(TranslationConfig):
         default_factory=list,
         metadata={"help": "ctc: one for each of --ctc-judges, such as 0.5,1 (default: 0.5; scripts/tune_judges.py)"},
     )
-    ctc_judge_length_exponent: float = field(
-        default=1.0, metadata={"help": "ctc: with judges, scores are divided by the length to the power of it"}
+    ctc_judge_token_bonus: float = field(
+        default=0.0, metadata={"help": "ctc: with judges, added for every token besides --ctc-token-bonus"}
     )
 
 
@@ -119,7 +119,7 @@ class TranslationConvtextTask(TranslationTask):
             )
         like = next(model.parameters())
         dtype = "bfloat16" if like.dtype == torch.bfloat16 else "float32"
-        return Judges(load_judges(paths, self, like.device, dtype), weights, self.cfg.ctc_judge_length_exponent)
+        return Judges(load_judges(paths, self, like.device, dtype), weights, self.cfg.ctc_judge_token_bonus)
 
     def get_batch_iterator(self, dataset: Any, *args: Any, **kwargs: Any) -> Any:
         """As fairseq's, but a last batch of any size is kept.

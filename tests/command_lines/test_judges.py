@@ -46,7 +46,7 @@ def test_judges_find_the_right_translation_among_those_of_a_search(
     assert right(generate(corpus, user_dir, ctc, *SPOILT)) <= 0.93 * SENTENCES["valid"]
     for judges in (f"{autoregressive}", f"{ctc}:{autoregressive}"):
         weights = ",".join("50" for _ in judges.split(":"))
-        flags = [*SPOILT, f"--ctc-judges={judges}", f"--ctc-judge-weights={weights}", "--ctc-judge-length-exponent=0"]
+        flags = [*SPOILT, f"--ctc-judges={judges}", f"--ctc-judge-weights={weights}", "--ctc-judge-token-bonus=0"]
         assert right(generate(corpus, user_dir, ctc, *flags)) >= 0.96 * SENTENCES["valid"]
 
 
@@ -66,7 +66,7 @@ def test_the_weights_found_on_the_validation_set_are_flags_that_translate(
     reference.write_text("".join(f"{translate(s).replace(' ', '')}\n" for s in make_sentences(SENTENCES["valid"], 1)))
     search.write_text("\n".join(SPOILT) + "\n")
     arguments = [corpus, "--path", checkpoints("ctc"), "--reference", reference, "--search", search, "--judges",
-                 autoregressive, "--weights", 0, 1, 50, "--length-exponents", 0, 1]  # fmt: skip
+                 autoregressive, "--weights", 0, 1, 50, "--bonuses", 0, 1]  # fmt: skip
     assert tune_judges.main([str(argument) for argument in arguments]) == 0
     flags = capsys.readouterr().out.splitlines()
     assert flags[:2] == SPOILT and f"--ctc-judges={autoregressive}" in flags

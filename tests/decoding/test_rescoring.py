@@ -115,7 +115,7 @@ def test_neither_the_empty_prefix_nor_an_empty_place_of_the_beam_can_win():
     assert tokens_of(judged_prefixes(prefixes, net_input, Judges([model], [1.0]), EOS), 0, 0) == (5, 6)
 
 
-def test_the_exponent_of_the_length_divides_by_the_tokens_with_eos():
+def test_a_bonus_counts_for_every_token():
     prefixes = Prefixes(
         torch.zeros(1, 2, 3, dtype=torch.long),
         torch.zeros(1, 2, 3),
@@ -123,4 +123,4 @@ def test_the_exponent_of_the_length_divides_by_the_tokens_with_eos():
         torch.tensor([[-1.0, -3.0]]),
     )
     judged = [torch.tensor([[-2.0, -10.0]])]
-    torch.testing.assert_close(combined(prefixes, judged, [0.5], 1.0), torch.tensor([[-1.0, -2.0]]))
+    torch.testing.assert_close(combined(prefixes, judged, [0.5], 1.0), torch.tensor([[-1.0, -5.0]]))

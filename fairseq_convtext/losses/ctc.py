@@ -164,9 +164,13 @@ class _GatheredCTC(torch.autograd.Function):
         scale = scale[:, None, None] * inside[:, :, None]
         grad = torch.empty_like(logits)
         for part in vocabulary_slices(logits):
-            softmax = logits[part].softmax(dim=2, dtype=torch.float32)
-            softmax.scatter_add_(2, _at_every_position(states[part], logits), -posterior[part])
-            grad[part] = softmax.mul_(scale[part])
+            # In place where the type allows: writing the gradient twice would take as long as half the softmax.
+            rows = grad[part] if grad.dtype == torch.float32 else torch.empty_like(grad[part], dtype=torch.float32)
+            torch.softmax(logits[part], dim=2, dtype=torch.float32, out=rows)
+            rows.scatter_add_(2, _at_every_position(states[part], logits), -posterior[part])
+            rows.mul_(scale[part])
+            if grad.dtype != torch.float32:
+                grad[part] = rows
         return grad, None, None, None, None
 
 

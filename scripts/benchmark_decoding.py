@@ -142,11 +142,15 @@ def settings_of(model: Any, cfg: Any, task: Any, options: argparse.Namespace) ->
     for beam in options.beams:
         generators.append((stock, beam, f"stock, beam {beam}"))
     if one_pass:
-        generators.append((renamed(task, cfg, "translation_convtext", ctc_beam=1, ctc_lm=None), 1, PARALLEL))
+        plain = {"ctc_beam": 1, "ctc_lm": None, "ctc_token_bonus": 0.0, "ctc_judges": None, "ctc_judge_weights": []}
+        generators.append((renamed(task, cfg, "translation_convtext", **plain), 1, PARALLEL))
+        search = {**plain, "ctc_beam": options.ctc_beam, "ctc_lm": options.ctc_lm, "ctc_token_bonus": 1.0}
+        name = f"search {options.ctc_beam}" + (" with LM" if options.ctc_lm else "")
         if options.ctc_beam > 1:
-            search = {"ctc_beam": options.ctc_beam, "ctc_lm": options.ctc_lm, "ctc_token_bonus": 1.0}
-            name = f"search {options.ctc_beam}" + (" with LM" if options.ctc_lm else "")
             generators.append((renamed(task, cfg, "translation_convtext", **search), 1, name))
+        if options.ctc_judges:
+            judged = {**search, "ctc_judges": options.ctc_judges}
+            generators.append((renamed(task, cfg, "translation_convtext", **judged), 1, f"{name}, judged"))
     try:
         stock.load_dataset(options.gen_subset, task_cfg=cfg.task)
     except FileNotFoundError as error:
@@ -246,6 +250,7 @@ def parse_options(arguments: Optional[List[str]]) -> argparse.Namespace:
     parser.add_argument("--beams", type=numbers, default=[1, 5], help="of the stock generator (default: 1,5)")
     parser.add_argument("--ctc-beam", type=positive, default=1, help="also decode by CTC search with this beam")
     parser.add_argument("--ctc-lm", help="n-gram model for it (scripts/train_ngram.py)")
+    parser.add_argument("--ctc-judges", help="and with these checkpoints, separated by colons, as its judges")
     parser.add_argument(
         "--generation-dtype", choices=COMPUTE_DTYPES, default="float32", help="of models that have the option"
     )
@@ -254,6 +259,8 @@ def parse_options(arguments: Optional[List[str]]) -> argparse.Namespace:
     parser.add_argument("--device", choices=["cpu", "cuda"], default="cpu")
     parser.add_argument("--user-dir", help="another plugin's folder, for its models")
     options = parser.parse_args(arguments)
+    if options.ctc_judges and options.ctc_beam == 1:
+        parser.error("--ctc-judges needs a search to judge: add --ctc-beam, such as --ctc-beam 10")
     options.labels = options.labels or [f"{path.resolve().parent.name}/{path.name}" for path in options.path]
     return options
 

@@ -15,12 +15,13 @@
 #                     less-dropout for the large data of scripts/distill_multi30k.sh
 #                     best         the steps that pay together
 #                     autoregressive  the sibling: causal blocks as many and as wide on the same encoder
+#                     channel      word-dropout from German to English, only trained: a judge for the others
 #   --updates N     updates of all rows but transformer; those of this project take 2,048 tokens (default: 2400)
 #   --seed N        (default: 1)
 #   --distilled BIN train on what scripts/distill.sh made in place of the original pairs; BIN is FOLDER/bin, and the
 #                   rows are called after FOLDER
-#   --judges CKPT,CKPT,...  CTC models, such as the averages of other seeds, or autoregressive ones that choose among
-#                   what the search with the n-gram model has found: one way of decoding more, for the CTC rows
+#   --judges CKPT,CKPT,...  models that choose among what the search with the n-gram model has found, such as averages of
+#                   other seeds or the rows autoregressive and channel: one way of decoding more, for the CTC rows
 # Every system of this project is decoded in several ways: greedily, from the average of its five best checkpoints,
 # and by CTC search without and with an n-gram model. Killed and started again, it goes on where it was. Checkpoints,
 # blank penalty and search weights are chosen by BLEU on val; the tests are translated with that choice only.
@@ -30,7 +31,7 @@ if [[ $# -eq 0 || "$1" == -h || "$1" == --help ]]; then
     sed -n '2,/^set /s/^# \{0,1\}//p' "${BASH_SOURCE[0]}"
     exit $(($# == 0 ? 2 : 0))
 fi
-data="$1" out="" rows=transformer,fconv,lstm,position,ctc,bytenet,glancing,feedback,word-dropout,consistency,best,autoregressive
+data="$1" out="" rows=transformer,fconv,lstm,position,ctc,bytenet,glancing,feedback,word-dropout,consistency,best,autoregressive,channel
 updates=2400 seed=1 distilled="" judges=()
 shift
 while [[ $# -gt 0 ]]; do
@@ -86,6 +87,7 @@ flags_of() {
         glancing) echo --glancing-ratio "0.5:0.3@$updates" ;;
         feedback) echo --intermediate-ctc-layers 1,2 ;;
         word-dropout) echo --word-dropout 0.1 ;;
+        channel) echo --word-dropout 0.1 --source-lang de --target-lang en ;;
         less-dropout) echo --spatial-dropout 0.1 ;;
         # Every sentence is there twice: half the sentences, the same time.
         consistency) echo --consistency 0.2 --max-tokens 1024 ;;
@@ -211,6 +213,7 @@ for row in ${chosen[@]+"${chosen[@]}"}; do
     KEEP_CHECKPOINTS=10 convtext_train "$bin" "$folder" "$updates" --arch bytenet_deconv_tiny --length-bound-b 0 \
         --max-tokens 2048 --warmup-updates 400 --save-interval-updates 300 --seed "$seed" ${flags[@]+"${flags[@]}"}
     average "$folder" --best "$(checkpoints_kept "$folder" 5)"
+    [[ "$row" != channel ]] || continue
     convtext_step "Translating with $row"
     best="$folder/checkpoints/checkpoint_best.pt"
     if [[ "$kind" == position ]]; then

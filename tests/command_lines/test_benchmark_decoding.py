@@ -83,6 +83,14 @@ def test_a_model_of_fairseq_has_the_rows_of_the_stock_generator(corpus, checkpoi
     assert sum(row[0] == "ours" for row in rows) == 3
 
 
+def test_a_search_and_its_judges_have_rows_of_their_own(corpus, checkpoints, capsys):
+    flags = ["--sentences", 5, "--batch-sizes", 5, "--repetitions", 1, "--beams", 1, "--ctc-beam", 3]
+    rows = cells(table(capsys, corpus, "--path", checkpoints("ctc"), *flags, "--ctc-judges", checkpoints("ctc")))
+    assert [row[1] for row in rows if row[0].endswith(".pt")] == [
+        "stock, beam 1", "parallel", "search 3", "search 3, judged"
+    ]  # fmt: skip
+
+
 def test_faults_are_one_sentence(corpus, checkpoints, tmp_path, capsys):
     checkpoint, broken = checkpoints("ctc"), tmp_path / "broken.pt"
     broken.write_text("no checkpoint", encoding="utf-8")

@@ -5,8 +5,8 @@
 
 DATA is a folder of fairseq-preprocess. Each checkpoint is decoded by the stock generator at every --beams
 and, if it is a model that writes all positions at once, by the generator of --task translation_convtext; all
-of that with every --batch-sizes; with --ctc-beam also by the CTC search. A checkpoint of fairseq's own, such as a
-transformer, gives the rows of the stock generator.
+of that with every --batch-sizes; with --ctc-beam also by the CTC search, with --ctc-judges judged by other models.
+A checkpoint of fairseq's own, such as a transformer, gives the rows of the stock generator.
 
 The time is that of generation alone, from a batch of ids to its hypotheses, as fairseq-generate counts it:
 loading, batching and printing are not in it. Sentences are sorted by length, as fairseq-generate does. Every
@@ -38,7 +38,9 @@ from fairseq import checkpoint_utils, tasks, utils  # noqa: E402
 from fairseq.dataclass.configs import GenerationConfig  # noqa: E402
 from omegaconf import open_dict  # noqa: E402
 
+from fairseq_convtext.errors import ConvTextError  # noqa: E402
 from fairseq_convtext.modules.precision import COMPUTE_DTYPES  # noqa: E402
+from fairseq_convtext.tasks.translation_convtext import TranslationConvtextConfig  # noqa: E402
 
 PARALLEL = "parallel"
 
@@ -142,7 +144,8 @@ def settings_of(model: Any, cfg: Any, task: Any, options: argparse.Namespace) ->
     for beam in options.beams:
         generators.append((stock, beam, f"stock, beam {beam}"))
     if one_pass:
-        plain = {"ctc_beam": 1, "ctc_lm": None, "ctc_token_bonus": 0.0, "ctc_judges": None, "ctc_judge_weights": []}
+        defaults = TranslationConvtextConfig()
+        plain = {name: getattr(defaults, name) for name in vars(defaults) if name.startswith("ctc_")}
         generators.append((renamed(task, cfg, "translation_convtext", **plain), 1, PARALLEL))
         search = {**plain, "ctc_beam": options.ctc_beam, "ctc_lm": options.ctc_lm, "ctc_token_bonus": 1.0}
         name = f"search {options.ctc_beam}" + (" with LM" if options.ctc_lm else "")
@@ -284,7 +287,7 @@ def main(arguments: Optional[List[str]] = None) -> int:
         ]  # fmt: skip
         for path, label in zip(options.path, options.labels):
             rows += benchmark(path, label, options)
-    except InputError as error:
+    except (InputError, ConvTextError) as error:
         print(f"error: {error}", file=sys.stderr)
         return 1
     print(f"{hardware(options.device)}, fairseq {fairseq.__version__}")

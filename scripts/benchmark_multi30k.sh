@@ -127,7 +127,8 @@ train_stock() {
     convtext_mend_checkpoints "$folder/checkpoints"
     [[ -t 2 ]] || progress=simple
     ! convtext_bfloat16_is_faster || trainer=("$PYTHON" "$ROOT/scripts/lib/bfloat16_train.py")
-    convtext_run "${trainer[@]}" "$bin" --task translation --dropout 0.3 \
+    # The plugin lets torch load the older kind of checkpoints again.
+    convtext_run "${trainer[@]}" "$bin" --user-dir "$ROOT/fairseq_convtext" --task translation --dropout 0.3 \
         --criterion label_smoothed_cross_entropy --label-smoothing 0.1 --optimizer adam --adam-betas '(0.9, 0.98)' \
         --lr-scheduler inverse_sqrt --max-tokens 4096 --max-update "$updates" --num-workers 0 \
         --save-dir "$folder/checkpoints" --save-interval-updates 150 --keep-interval-updates 10 --no-epoch-checkpoints \

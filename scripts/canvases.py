@@ -77,7 +77,7 @@ def read_canvases(options: argparse.Namespace, search: Optional[SearchOptions] =
         raise InputError(f"{options.path} was not trained with --target-alignment ctc, and only CTC has a blank")
     if search is not None and search.lm is not None and search.lm.vocabulary != len(task.target_dictionary):
         raise InputError(
-            f"{options.lm} has {search.lm.vocabulary} symbols and the model's dictionary "
+            f"the n-gram model has {search.lm.vocabulary} symbols and the model's dictionary "
             f"{len(task.target_dictionary)}: train it on text of this dictionary with scripts/train_ngram.py"
         )
     task.load_dataset(options.subset)

@@ -10,7 +10,7 @@
 #   --more-source FILE more source sentences for the teacher, in the subwords of BIN, one a line: no reference is
 #                      needed, so they may be sampled (scripts/sample_sentences.py). They come after those of BIN.
 #   --references N     self-training: the pairs of BIN stay, N times each, and only --more-source is translated
-#   --judge CHECKPOINT a CTC model that helps to choose among the teacher's translations of each sentence, as
+#   --judge CHECKPOINT a model that helps to choose among the teacher's translations of each sentence, as
 #                      scripts/rerank.py does; may be given several times
 #   --nbest N          translations that the judges choose from (default: 5)
 #   --shards N         pieces that the work is cut into; one that is finished is never done again (default: 16)
@@ -152,7 +152,8 @@ convtext_step "Making $out/bin"
 export LC_ALL=C
 sort -n -s -k 1,1 "$out"/shards/*[0-9] >"$out/joined.part"
 if ((${#judges[@]})); then
-    convtext_run "$PYTHON" "$ROOT/scripts/rerank.py" "$sources" --candidates "$out/joined.part" --judges "${judges[@]}" \
+    convtext_run "$PYTHON" "$ROOT/scripts/rerank.py" "$sources" --source-lang "$source_lang" \
+        --target-lang "$target_lang" --candidates "$out/joined.part" --judges "${judges[@]}" \
         --dtype auto --out "$out/chosen"
     mv "$out/chosen" "$out/joined.part"
 fi

@@ -29,7 +29,7 @@ ROOT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT))
 from fairseq import utils  # noqa: E402
 
-from fairseq_convtext.decoding.rescoring import translation_log_probs  # noqa: E402
+from fairseq_convtext.decoding.rescoring import Judge, translation_log_probs  # noqa: E402
 from fairseq_convtext.errors import ConvTextError  # noqa: E402
 from fairseq_convtext.modules.precision import COMPUTE_DTYPES  # noqa: E402
 from fairseq_convtext.tasks.judges import load_judges  # noqa: E402
@@ -62,14 +62,17 @@ def read_candidates(path: Path) -> Dict[int, List[Candidate]]:
     return found
 
 
-def data_task(data: Path) -> TranslationConvtextTask:
+def data_task(options: argparse.Namespace) -> TranslationConvtextTask:
     """The task of data that fairseq-preprocess made."""
+    if not list(options.data.glob("*.*-*.*.idx")):
+        raise InputError(f"{options.data} holds no data of fairseq-preprocess")
     # What the command line of fairseq fills in from its other options.
     rest = {"train_subset": "train", "dataset_impl": None, "required_seq_len_multiple": 1}
-    return TranslationConvtextTask.setup_task(TranslationConvtextConfig(data=str(data), **rest))
+    languages = {"source_lang": options.source_lang, "target_lang": options.target_lang}
+    return TranslationConvtextTask.setup_task(TranslationConvtextConfig(data=str(options.data), **languages, **rest))
 
 
-def judge(model: Any, task: Any, candidates: Dict[int, List[Candidate]], options: argparse.Namespace) -> Dict:
+def judge(model: Judge, task: Any, candidates: Dict[int, List[Candidate]], options: argparse.Namespace) -> Dict:
     """log p(candidate | source) of every candidate by one model."""
     dictionary, dataset = task.target_dictionary, task.dataset(options.subset)
     order = [key for key in dataset.ordered_indices().tolist() if key in candidates]
@@ -90,7 +93,6 @@ def judge(model: Any, task: Any, candidates: Dict[int, List[Candidate]], options
             rows,
             pad_sequence(tokens, batch_first=True, padding_value=dictionary.pad()),
             torch.tensor([len(ids) for ids in tokens]),
-            dictionary.eos(),
         )
         rest = iter(scores.tolist())
         for key in keys:
@@ -115,8 +117,10 @@ def main(arguments: Optional[List[str]] = None) -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=layout)
     parser.add_argument("data", type=Path, help="folder that fairseq-preprocess made, with the source sentences")
     parser.add_argument("--subset", default="train", help="of DATA (default: train)")
+    parser.add_argument("--source-lang", help="(default: as the files of DATA are called)")
+    parser.add_argument("--target-lang")
     parser.add_argument("--candidates", type=Path, required=True, help="file of translations")
-    parser.add_argument("--judges", type=Path, nargs="+", required=True, help="checkpoints, CTC or autoregressive")
+    parser.add_argument("--judges", type=Path, nargs="+", required=True, help="checkpoints, see --ctc-judges")
     parser.add_argument("--out", type=Path, required=True)
     parser.add_argument("--weight", type=float, default=0.7, help="of the judges; the translator has 1 (default: 0.7)")
     parser.add_argument("--length-exponent", type=float, default=1.5, help="of the length divided by (default: 1.5)")
@@ -126,7 +130,7 @@ def main(arguments: Optional[List[str]] = None) -> int:
     try:
         candidates = read_candidates(options.candidates)
         utils.import_user_module(argparse.Namespace(user_dir=str(ROOT / "fairseq_convtext")))
-        task = data_task(options.data)
+        task = data_task(options)
         task.load_dataset(options.subset)
         count = len(task.dataset(options.subset))
         if max(candidates) >= count:

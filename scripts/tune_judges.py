@@ -37,6 +37,8 @@ def search_of(flags: List[str]) -> SearchOptions:
     parser.add_argument("--ctc-lm-weight", type=float, default=0.3)
     parser.add_argument("--ctc-token-bonus", type=float, default=0.0)
     found = parser.parse_args(flags)
+    if found.ctc_beam < 2:
+        raise InputError(f"--search must have a --ctc-beam of at least 2, for 1 is no search; found {found.ctc_beam}")
     lm = NgramModel.load(found.ctc_lm) if found.ctc_lm else None
     return SearchOptions(found.ctc_beam, lm=lm, lm_weight=found.ctc_lm_weight, token_bonus=found.ctc_token_bonus)
 
@@ -54,7 +56,7 @@ class Hypotheses:
         for canvas in tqdm(canvases.batches, desc="search and judges", unit="batch", disable=None):
             beams = prefix_beam_search(canvas.symbols, canvas.bound, search, canvases.eos)
             self.beams.append(beams)
-            self.judged.append([judgements(judge, canvas.net_input, beams, canvases.eos) for judge in judges])
+            self.judged.append([judgements(judge, canvas.net_input, beams) for judge in judges])
             self.texts.append(
                 [
                     [dictionary.string(ids[:length], "sentencepiece") for ids, length in zip(tokens, lengths)]
@@ -92,7 +94,7 @@ def main(arguments: Optional[List[str]] = None) -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=layout)
     add_arguments(parser)
     parser.add_argument("--search", type=Path, required=True, help="file with flags of the search, one a line")
-    parser.add_argument("--judges", type=Path, nargs="+", required=True, help="checkpoints, CTC or autoregressive")
+    parser.add_argument("--judges", type=Path, nargs="+", required=True, help="checkpoints, see --ctc-judges")
     parser.add_argument("--weights", type=float, nargs="+", default=[0.0, 0.1, 0.2, 0.3, 0.5, 0.7, 1.0, 1.5])
     parser.add_argument("--bonuses", type=float, nargs="+", default=[0.0, 0.3, 0.6, 1.0, 1.5, 2.0])
     options = parser.parse_args(arguments)

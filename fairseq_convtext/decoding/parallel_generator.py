@@ -118,7 +118,7 @@ class ParallelGenerator:
         else:
             prefixes = self.model.decoder.search(encoder_out, self.search)
             if self.judges is not None:
-                prefixes = judged_prefixes(prefixes, sample["net_input"], self.judges, self.eos)
+                prefixes = judged_prefixes(prefixes, sample["net_input"], self.judges)
             found = [hypothesis_at(prefixes, place, self.eos) for place in range(self.nbest)]
         longest = min(
             int(self.stock.max_len_a * sample["net_input"]["src_tokens"].size(1) + self.stock.max_len_b),

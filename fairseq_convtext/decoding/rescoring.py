@@ -1,8 +1,9 @@
-"""How probable a model finds given translations, many of each sentence, in one pass and without a loop over positions.
+"""How probable models find given translations, many of each sentence, in one pass and without a loop over positions.
 
 A CTC canvas is written once for a sentence, and each translation is summed over its alignments. An autoregressive
 model reads each translation as in training, all positions at once (noisy parallel decoding, arXiv 1711.02281, section
-3.3): it knows which neighbours agree, which a canvas cannot.
+3.3): it knows which neighbours agree, which a canvas cannot. A model of the other direction, a channel model (arXiv
+1908.05731, section 2), reads each translation and tells how probable the source is: it knows what is missing.
 """
 
 import math
@@ -10,12 +11,17 @@ from typing import Any, Dict, List, NamedTuple, Sequence
 
 import torch
 from torch import Tensor
+from torch.nn import functional as F
 
 from fairseq_convtext.decoding.prefix_beam import Prefixes
 from fairseq_convtext.losses.ctc import log_likelihoods
+from fairseq_convtext.modules.masking import pad_right, padding_mask
 
-# What an impossible translation costs in nats, so that one model alone does not forbid it for all.
+# What an impossible translation costs in nats: finite, so that where all are impossible the others still decide.
 IMPOSSIBLE = -1e4
+# Translations that are scored at once where each has scores of its own for the whole vocabulary: these should stay in
+# a processor's cache.
+AT_ONCE = 64
 
 
 def writes_ctc_canvas(model: Any) -> bool:
@@ -24,58 +30,108 @@ def writes_ctc_canvas(model: Any) -> bool:
 
 
 def is_autoregressive(model: Any) -> bool:
-    """Whether the model predicts each token from those before it: any encoder-decoder of fairseq without a canvas."""
+    """Whether the model predicts each token from those before it, and scores the whole vocabulary."""
     decoder = getattr(model, "decoder", None)
-    return hasattr(model, "encoder") and decoder is not None and not hasattr(decoder, "is_ctc")
+    if not hasattr(model, "encoder") or decoder is None or hasattr(decoder, "is_ctc"):
+        return False
+    return getattr(decoder, "adaptive_softmax", None) is None
+
+
+class Judge(NamedTuple):
+    """A model that ``writes_ctc_canvas`` or ``is_autoregressive``, in evaluation mode.
+
+    Attributes:
+        model: with dictionaries as fairseq's encoders and decoders have them.
+        backwards: it translates in the other direction.
+    """
+
+    model: Any
+    backwards: bool = False
 
 
 @torch.no_grad()
 def translation_log_probs(
-    model: Any, net_input: Dict[str, Tensor], rows: Tensor, targets: Tensor, lengths: Tensor, eos: int
+    judge: Judge, net_input: Dict[str, Tensor], rows: Tensor, targets: Tensor, lengths: Tensor
 ) -> Tensor:
-    """log p(translation | source) in nats of each of several translations.
+    """log p(translation | source) in nats of several translations, log p(source | translation) by a backwards judge.
 
     Args:
-        model: a model that ``writes_ctc_canvas`` or ``is_autoregressive``, in evaluation mode.
-        net_input: of a batch of fairseq: ``src_tokens`` (batch, positions) and ``src_lengths`` (batch,).
+        judge: the model.
+        net_input: of a batch of fairseq: ``src_tokens`` (batch, positions), EOS included, padded on either side, and
+            ``src_lengths`` (batch,).
         rows: ``(translations,)`` which sentence of the batch each of them translates.
         targets: ``(translations, tokens)`` ids without EOS, padded on the right with any id of the vocabulary.
         lengths: ``(translations,)`` tokens in use.
-        eos: id of EOS, which starts and ends what an autoregressive model reads.
 
     Returns:
         float32 ``(translations,)``, IMPOSSIBLE at least.
     """
-    encoder_out = model.encoder(net_input["src_tokens"], src_lengths=net_input["src_lengths"])
-    if writes_ctc_canvas(model):
-        decoder = model.decoder
-        logits = decoder.project(decoder.canvas(encoder_out))
-        scores = log_likelihoods(logits, rows, targets, encoder_out["bound"], lengths, decoder.blank)
-    else:
-        scores = _autoregressive(model, model.encoder.reorder_encoder_out(encoder_out, rows), targets, lengths, eos)
+    model = judge.model
+    if not judge.backwards:
+        encoder_out = model.encoder(net_input["src_tokens"], src_lengths=net_input["src_lengths"])
+        if writes_ctc_canvas(model):
+            return _by_ctc(model, encoder_out, rows, targets, lengths)
+    scores = []
+    for start in range(0, len(rows), AT_ONCE):
+        part = slice(start, start + AT_ONCE)
+        if judge.backwards:
+            scores.append(_backwards(model, net_input, rows[part], targets[part], lengths[part]))
+        else:
+            # Some of fairseq's encoders change the dictionary that they are given.
+            kept = dict(encoder_out) if isinstance(encoder_out, dict) else encoder_out
+            each = model.encoder.reorder_encoder_out(kept, rows[part])
+            scores.append(_autoregressive(model, each, targets[part], lengths[part]))
+    return torch.cat(scores)
+
+
+def _by_ctc(model: Any, encoder_out: Any, rows: Tensor, targets: Tensor, lengths: Tensor) -> Tensor:
+    decoder = model.decoder
+    logits = decoder.project(decoder.canvas(encoder_out))
+    scores = log_likelihoods(logits, rows, targets, encoder_out["bound"], lengths, decoder.blank)
     return scores.clamp(min=IMPOSSIBLE)
 
 
-def _autoregressive(model: Any, encoder_out: Any, targets: Tensor, lengths: Tensor, eos: int) -> Tensor:
-    begin = targets.new_full((targets.size(0), 1), eos)
+def _autoregressive(model: Any, encoder_out: Any, targets: Tensor, lengths: Tensor) -> Tensor:
+    """``encoder_out`` has a row for each translation."""
+    begin = targets.new_full((targets.size(0), 1), model.decoder.dictionary.eos())
     logits, _ = model.decoder(torch.cat([begin, targets], dim=1), encoder_out=encoder_out)
-    columns = torch.arange(targets.size(1) + 1, device=targets.device)
     # A row for each translation: its tokens, then EOS, and what lies beyond counts nothing.
-    expected = torch.cat([targets, begin], dim=1).masked_fill(columns == lengths[:, None], eos)
+    columns = torch.arange(targets.size(1) + 1, device=targets.device)
+    expected = torch.cat([targets, begin], dim=1).masked_fill(columns == lengths[:, None], int(begin[0, 0]))
     log_probs = logits.gather(2, expected[:, :, None])[:, :, 0].float() - logits.float().logsumexp(dim=2)
-    return log_probs.masked_fill(columns > lengths[:, None], 0.0).sum(dim=1)
+    return log_probs.masked_fill(columns > lengths[:, None], 0.0).sum(dim=1).clamp(min=IMPOSSIBLE)
+
+
+def _backwards(model: Any, net_input: Dict[str, Tensor], rows: Tensor, targets: Tensor, lengths: Tensor) -> Tensor:
+    """The translations are what the model reads, the sources what it should have written."""
+    dictionary = model.encoder.dictionary
+    sources, source_lengths = pad_right(net_input["src_tokens"], model.decoder.dictionary.pad())
+    # Recurrent encoders of fairseq want the longest first, and no column that is all padding.
+    lengths, order = lengths.sort(descending=True, stable=True)
+    rows, targets = rows[order], targets[order, : int(lengths[0])]
+    beyond = padding_mask(lengths, targets.size(1) + 1)[:, :, 0]
+    read = F.pad(targets, (0, 1)).masked_fill(beyond, dictionary.pad())
+    read.scatter_(1, lengths[:, None], dictionary.eos())
+    encoder_out = model.encoder(read, src_lengths=lengths + 1)
+    written, written_lengths = sources[rows][:, :-1], source_lengths[rows] - 1
+    if writes_ctc_canvas(model):
+        each = torch.arange(len(rows), device=rows.device)
+        scores = _by_ctc(model, encoder_out, each, written, written_lengths)
+    else:
+        scores = _autoregressive(model, encoder_out, written, written_lengths)
+    return torch.empty_like(scores).scatter_(0, order, scores)
 
 
 class Judges(NamedTuple):
     """Models that have a say in which hypothesis of a search is the best.
 
     Attributes:
-        models: see ``translation_log_probs``.
+        judges: the models.
         weights: of each model's log-probability; that of the search has 1.
         token_bonus: added for every token besides the search's own; judges, too, prefer what is short.
     """
 
-    models: List[Any]
+    judges: List[Judge]
     weights: List[float]
     token_bonus: float = 0.0
 
@@ -85,14 +141,18 @@ def hypotheses_in(prefixes: Prefixes) -> Tensor:
     return (prefixes.score > -math.inf) & (prefixes.lengths > 0)
 
 
-def judgements(model: Any, net_input: Dict[str, Tensor], prefixes: Prefixes, eos: int) -> Tensor:
+def judgements(judge: Judge, net_input: Dict[str, Tensor], prefixes: Prefixes) -> Tensor:
     """``(batch, beam)`` log-probability of each prefix as a whole translation, on the CPU; 0 where there is none."""
     there, device = hypotheses_in(prefixes), net_input["src_tokens"].device
+    found = torch.zeros_like(prefixes.score)
+    if not bool(there.any()):  # as of a training that has diverged
+        return found
+    if next(judge.model.parameters()).device != device:  # fairseq moves the model that it trains, after it was built
+        judge.model.to(device)
     rows, places = there.nonzero(as_tuple=True)
     lengths = prefixes.lengths[rows, places]
     targets = prefixes.tokens[rows, places, : int(lengths.max())]
-    scores = translation_log_probs(model, net_input, rows.to(device), targets.to(device), lengths.to(device), eos)
-    found = torch.zeros_like(prefixes.score)
+    scores = translation_log_probs(judge, net_input, rows.to(device), targets.to(device), lengths.to(device))
     found[there] = scores.cpu().to(found.dtype)
     return found
 
@@ -104,9 +164,9 @@ def combined(prefixes: Prefixes, judged: Sequence[Tensor], weights: Sequence[flo
     return total.masked_fill(~hypotheses_in(prefixes), -math.inf)
 
 
-def judged_prefixes(prefixes: Prefixes, net_input: Dict[str, Tensor], judges: Judges, eos: int) -> Prefixes:
+def judged_prefixes(prefixes: Prefixes, net_input: Dict[str, Tensor], judges: Judges) -> Prefixes:
     """The same beams in the order of the search and the judges together, which is their score now."""
-    found = [judgements(model, net_input, prefixes, eos) for model in judges.models]
+    found = [judgements(judge, net_input, prefixes) for judge in judges.judges]
     total = combined(prefixes, found, judges.weights, judges.token_bonus)
     score, order = total.sort(dim=1, descending=True, stable=True)
     wide = order[:, :, None].expand_as(prefixes.tokens)

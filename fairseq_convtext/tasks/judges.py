@@ -1,45 +1,69 @@
 """Checkpoints that judge the hypotheses of another model (--ctc-judges, scripts/rerank.py), ready to do so."""
 
 from pathlib import Path
-from typing import Any, List, Sequence, Union
+from typing import Any, List, Optional, Sequence, Tuple, Union
 
 import torch
-from fairseq import checkpoint_utils
+from fairseq import checkpoint_utils, utils
+from fairseq.data import data_utils
 from fairseq.tasks.translation import TranslationConfig, TranslationTask
 
-from fairseq_convtext.decoding.rescoring import is_autoregressive, writes_ctc_canvas
+from fairseq_convtext.decoding.rescoring import Judge, is_autoregressive, writes_ctc_canvas
 from fairseq_convtext.errors import ConvTextError
 from fairseq_convtext.models.common import prepare_for_inference
 
 
 def load_judges(
     paths: Sequence[Union[str, Path]], task: Any, device: torch.device, dtype: str = "float32"
-) -> List[Any]:
+) -> List[Judge]:
     """The models of the checkpoints, in evaluation mode.
 
     Args:
-        paths: checkpoints of models with the dictionaries of ``task``.
+        paths: checkpoints of models with the dictionaries and languages of ``task``, in either direction.
         task: a translation task of fairseq.
         device: where they are to work.
         dtype: of their parameters and activations, see modules/precision.py.
 
     Raises:
-        ConvTextError: a missing file, or a model that cannot judge.
+        ConvTextError: a missing file, a model of other languages, or one that cannot judge.
     """
     found = []
-    # The caller's own task would make its generator, and so the judges, anew for each of them (--eval-bleu).
-    task = TranslationTask(TranslationConfig(), task.source_dictionary, task.target_dictionary)
+    languages, dictionaries = languages_of(task.cfg), (task.source_dictionary, task.target_dictionary)
+    # A training that was not told the languages took those of its data, in their order, and does not say which.
+    usual = data_utils.infer_language_pair(utils.split_paths(task.cfg.data)[0])
     for path in paths:
         if not Path(path).is_file():
             raise ConvTextError(f"no checkpoint {path} of a judge.")
+        try:
+            state = checkpoint_utils.load_checkpoint_to_cpu(str(path))
+            trained = languages_of(state["cfg"].task)
+        except Exception as error:  # torch and fairseq have no error of their own for it
+            raise ConvTextError(f"{path} is no checkpoint of fairseq that can be read; a judge must be one.") from error
+        trained = trained if all(trained) else tuple(usual)
+        backwards = trained == languages[::-1]
+        if trained != languages and not backwards:
+            raise ConvTextError(
+                f"{path} translates from {trained[0]} to {trained[1]}; a judge must translate between "
+                f"{languages[0]} and {languages[1]}, in either direction."
+            )
+        # The caller's own task would make its generator, and so the judges, anew for each of them (--eval-bleu).
+        own = TranslationTask(TranslationConfig(), *(dictionaries[::-1] if backwards else dictionaries))
         # Each by itself: an ensemble of fairseq's has to be of one kind.
-        (model,), _ = checkpoint_utils.load_model_ensemble([str(path)], task=task)
+        try:
+            (model,), _ = checkpoint_utils.load_model_ensemble([str(path)], task=own, state=state)
+        except RuntimeError as error:
+            raise ConvTextError(f"{path} does not fit the dictionaries of these data, as a judge must.") from error
         if not (writes_ctc_canvas(model) or is_autoregressive(model)):
             raise ConvTextError(
-                f"{path} was trained with --target-alignment position: a judge must be a CTC model or an "
-                "autoregressive one."
+                f"{path} cannot judge: a judge must be a CTC model of this plugin (--target-alignment ctc) or an "
+                "autoregressive one with an ordinary softmax."
             )
         model = model.eval().to(device)
         prepare_for_inference(model, dtype)
-        found.append(model)
+        found.append(Judge(model, backwards))
     return found
+
+
+def languages_of(cfg: Any) -> Tuple[Optional[str], Optional[str]]:
+    """Source and target language of a translation task's options; None for what was left to fairseq to infer."""
+    return getattr(cfg, "source_lang", None), getattr(cfg, "target_lang", None)

@@ -37,7 +37,7 @@ class TranslationConvtextConfig(TranslationConfig):
         default=None,
         metadata={
             "help": "ctc: checkpoints, separated by colons, that choose among what the search has found: CTC models of "
-            "this plugin or autoregressive ones, of the same data; each reads all hypotheses in one pass"
+            "this plugin or autoregressive ones, of either direction; each reads all hypotheses in one pass"
         },
     )
     ctc_judge_weights: List[float] = field(
@@ -103,12 +103,15 @@ class TranslationConvtextTask(TranslationTask):
         return SearchOptions(beam, lm=lm, lm_weight=self.cfg.ctc_lm_weight, token_bonus=self.cfg.ctc_token_bonus)
 
     def judges(self, model: Any) -> Optional[Judges]:
-        """The models of --ctc-judges, where and in the type in which ``model`` is; None without the option.
+        """The models of --ctc-judges, in bfloat16 if ``model`` is; None without the option.
 
         Raises:
             ConvTextError: a missing file, another number of weights, or a model that cannot judge.
         """
         if not self.cfg.ctc_judges:
+            if self.cfg.ctc_judge_weights or self.cfg.ctc_judge_token_bonus:
+                flag = "--ctc-judge-weights" if self.cfg.ctc_judge_weights else "--ctc-judge-token-bonus"
+                raise ConvTextError(f"{flag} needs --ctc-judges.")
             return None
         paths = utils.split_paths(self.cfg.ctc_judges)
         weights = list(self.cfg.ctc_judge_weights) or [0.5] * len(paths)

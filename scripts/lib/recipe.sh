@@ -113,9 +113,15 @@ convtext_train() {
 
 # Whether this machine's processor computes faster in bfloat16 than in float32.
 convtext_bfloat16_is_faster() {
-    PYTHONPATH="$ROOT" "$PYTHON" -c 'import sys
-from fairseq_convtext.modules.precision import bfloat16_is_faster
-sys.exit(not bfloat16_is_faster("cpu"))' 2>/dev/null
+    local answer
+    answer="$("$PYTHON" - "$ROOT/fairseq_convtext/modules/precision.py" <<'PYTHON'
+import runpy
+import sys
+
+print(runpy.run_path(sys.argv[1])["bfloat16_is_faster"]("cpu"))
+PYTHON
+    )" || convtext_fail "cannot try out whether bfloat16 is faster."
+    [[ "$answer" == True ]]
 }
 
 # convtext_newer RESULT SOURCE...: whether RESULT is there, complete, and younger than what it is made from.
@@ -161,8 +167,11 @@ convtext_tune_search() {
 # convtext_tune_judges BIN CHECKPOINT REFERENCE FLAGS SEARCH JUDGE...: the flags in the file SEARCH and those by which the
 # judges, checkpoints, choose best among what that search finds in the validation set.
 convtext_tune_judges() {
-    local flags="$4" search="$5"
-    convtext_newer "$flags" "$2" "$search" "${@:6}" && return
+    local flags="$4" search="$5" judges
+    judges="$(IFS=: && echo "${*:6}")"
+    # Other judges than last time may be older than what those gave.
+    { [[ ! -e "$flags" ]] || grep -qxF -- "--ctc-judges=$judges" "$flags"; } &&
+        convtext_newer "$flags" "$2" "$search" "${@:6}" && return
     mkdir -p "${flags%/*}"
     convtext_run "$PYTHON" "$ROOT/scripts/tune_judges.py" "$1" --path "$2" --reference "$3" --search "$search" \
         --judges "${@:6}" >"$flags.part"

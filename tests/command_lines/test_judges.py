@@ -50,8 +50,17 @@ def test_judges_find_the_right_translation_among_those_of_a_search(
         assert right(generate(corpus, user_dir, ctc, *flags)) >= 0.96 * SENTENCES["valid"]
 
 
+def test_a_model_of_the_other_direction_judges_too(corpus, user_dir, checkpoints, train, tmp_path):
+    other = ["--source-lang", "l", "--target-lang", "d", "--target-alignment", "ctc", "--criterion", "convtext_ctc"]
+    train(tmp_path, 400, *other)
+    ctc, channel = checkpoints("ctc"), tmp_path / "checkpoint_best.pt"
+    weights = ["--ctc-judge-weights=50", "--ctc-judge-token-bonus=0"]
+    judged = generate(corpus, user_dir, ctc, *SPOILT, f"--ctc-judges={channel}", *weights)
+    assert right(judged) >= 0.95 * SENTENCES["valid"]
+
+
 def test_judged_hypotheses_come_with_the_best_first(corpus, user_dir, checkpoints, autoregressive):
-    flags = ["--ctc-beam", 5, "--nbest", 5, "--ctc-judges", autoregressive]
+    flags = ["--ctc-beam", 5, "--nbest", 5, "--unnormalized", "--ctc-judges", autoregressive]
     for found in lines(generate(corpus, user_dir, checkpoints("ctc"), *flags), "H").values():
         scores = [float(line.split("\t")[0]) for line in found]
         assert scores == sorted(scores, reverse=True)
@@ -87,9 +96,14 @@ def test_what_cannot_judge_is_one_sentence(corpus, user_dir, checkpoints, tmp_pa
     ctc, position = checkpoints("ctc"), checkpoints("position")
     with pytest.raises(ConvTextError, match="--ctc-judges needs a search: add --ctc-beam"):
         generate(corpus, user_dir, ctc, "--ctc-judges", ctc)
+    with pytest.raises(ConvTextError, match="--ctc-judge-weights needs --ctc-judges"):
+        generate(corpus, user_dir, ctc, "--ctc-beam", 5, "--ctc-judge-weights", 1)
     with pytest.raises(ConvTextError, match="one number for each of the 1 checkpoints of --ctc-judges; found 2"):
         generate(corpus, user_dir, ctc, "--ctc-beam", 5, "--ctc-judges", ctc, "--ctc-judge-weights", "1,1")
     with pytest.raises(ConvTextError, match="no checkpoint .*nothing.pt of a judge"):
         generate(corpus, user_dir, ctc, "--ctc-beam", 5, "--ctc-judges", tmp_path / "nothing.pt")
-    with pytest.raises(ConvTextError, match="a judge must be a CTC model or an autoregressive one"):
+    (tmp_path / "broken.pt").write_text("no checkpoint")
+    with pytest.raises(ConvTextError, match="broken.pt is no checkpoint of fairseq"):
+        generate(corpus, user_dir, ctc, "--ctc-beam", 5, "--ctc-judges", tmp_path / "broken.pt")
+    with pytest.raises(ConvTextError, match="a judge must be a CTC model of this plugin"):
         generate(corpus, user_dir, ctc, "--ctc-beam", 5, "--ctc-judges", position)

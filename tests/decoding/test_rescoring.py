@@ -7,9 +7,11 @@ import torch
 from fairseq.sequence_scorer import SequenceScorer
 from torch.nn.utils.rnn import pad_sequence
 
+from fairseq_convtext.decoding import rescoring
 from fairseq_convtext.decoding.prefix_beam import Prefixes, SearchOptions
 from fairseq_convtext.decoding.rescoring import (
     IMPOSSIBLE,
+    Judge,
     Judges,
     combined,
     judged_prefixes,
@@ -20,48 +22,59 @@ from fairseq_convtext.losses.ctc import reference_ctc_loss
 from tests.models.test_bytenet import make_model as make_autoregressive
 from tests.small_model import make_batch, make_model, make_task
 
-EOS, PAD = 2, 1
+PAD = 1
 SOURCES = [[4, 5, 6, 7, 8, 9, 10], [9], [10, 11, 4]]
 # Which source each of them translates; one source has none.
 ROWS = [0, 2, 0, 0]
 TRANSLATIONS = [[5, 6, 7, 8], [9, 10], [5, 5, 5], [11]]
 
 
-def judge(kind):
+KINDS = ["ctc", "autoregressive"]
+
+
+def judge(kind, backwards=False):
     torch.manual_seed(1)
     if kind == "ctc":
-        return make_model(target_alignment="ctc", length_bound_b=4.0).eval()
-    return make_autoregressive().eval()
+        return Judge(make_model(target_alignment="ctc", length_bound_b=4.0).eval(), backwards)
+    return Judge(make_autoregressive().eval(), backwards)
 
 
-def log_probs(model, sources=SOURCES, rows=ROWS, translations=TRANSLATIONS, left_pad=False):
+def log_probs(judging, sources=SOURCES, rows=ROWS, translations=TRANSLATIONS, left_pad=False):
     targets = pad_sequence([torch.tensor(ids) for ids in translations], batch_first=True, padding_value=PAD)
     lengths = torch.tensor([len(ids) for ids in translations])
     net_input = make_batch(sources, left_pad=left_pad)["net_input"]
-    return translation_log_probs(model, net_input, torch.tensor(rows), targets, lengths, EOS)
+    return translation_log_probs(judging, net_input, torch.tensor(list(rows)), targets, lengths)
 
 
 def test_an_autoregressive_judge_agrees_with_the_scorer_of_fairseq():
-    task, model = make_task(), judge("autoregressive")
+    judging = judge("autoregressive")
     batch = make_batch([SOURCES[row] for row in ROWS], TRANSLATIONS)
-    scored = SequenceScorer(task.target_dictionary).generate([model], batch)
+    scored = SequenceScorer(make_task().target_dictionary).generate([judging.model], batch)
     wanted = torch.stack([hypothesis[0]["positional_scores"].sum() for hypothesis in scored])
-    torch.testing.assert_close(log_probs(model), wanted, rtol=1e-5, atol=1e-4)
+    torch.testing.assert_close(log_probs(judging), wanted, rtol=1e-5, atol=1e-4)
 
 
 def test_a_ctc_judge_sums_over_the_alignments_of_the_canvas():
-    model = judge("ctc")
+    judging = judge("ctc")
     batch = make_batch([SOURCES[row] for row in ROWS], TRANSLATIONS)
     with torch.no_grad():
-        logits, extra = model(**batch["net_input"])
+        logits, extra = judging.model(**batch["net_input"])
     lengths = torch.tensor([len(ids) for ids in TRANSLATIONS])
-    loss = reference_ctc_loss(logits, batch["target"], extra["bound"], lengths, model.decoder.blank)
-    torch.testing.assert_close(log_probs(model), -loss, rtol=1e-5, atol=1e-4)
+    loss = reference_ctc_loss(logits, batch["target"], extra["bound"], lengths, judging.model.decoder.blank)
+    torch.testing.assert_close(log_probs(judging), -loss, rtol=1e-5, atol=1e-4)
 
 
-@pytest.mark.parametrize("kind", ["ctc", "autoregressive"])
-def test_a_judgement_depends_neither_on_padding_nor_on_other_sentences(kind):
-    model = judge(kind)
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_backwards_judge_finds_the_source_as_probable_as_a_forward_one_would_as_a_translation(kind):
+    swapped = [SOURCES[row] for row in ROWS]
+    wanted = log_probs(judge(kind), TRANSLATIONS, range(len(ROWS)), swapped)
+    torch.testing.assert_close(log_probs(judge(kind, backwards=True)), wanted, rtol=1e-5, atol=1e-4)
+
+
+@pytest.mark.parametrize("backwards", [False, True])
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_judgement_depends_neither_on_padding_nor_on_other_sentences(kind, backwards):
+    model = judge(kind, backwards)
     together = log_probs(model)
     torch.testing.assert_close(log_probs(model, left_pad=True), together, rtol=1e-5, atol=1e-4)
     for place, row in enumerate(ROWS):
@@ -74,8 +87,17 @@ def test_a_translation_that_a_canvas_cannot_hold_is_not_forbidden_for_all():
     assert found.tolist() == [IMPOSSIBLE]
 
 
-def searched(model, beam=6):
+def test_any_number_of_translations_is_judged(monkeypatch):
+    for judging in (judge("autoregressive"), judge("autoregressive", backwards=True), judge("ctc", backwards=True)):
+        wanted = log_probs(judging)
+        monkeypatch.setattr(rescoring, "AT_ONCE", 3)
+        torch.testing.assert_close(log_probs(judging), wanted, rtol=1e-5, atol=1e-4)
+        monkeypatch.undo()
+
+
+def searched(judging, beam=6):
     """The model's canvas, searched."""
+    model = judging.model
     batch = make_batch(SOURCES)
     with torch.no_grad():
         encoder_out = model.encoder(batch["net_input"]["src_tokens"])
@@ -88,18 +110,18 @@ def tokens_of(prefixes, row, place):
 
 def test_judges_without_weight_leave_the_order_of_the_search():
     prefixes, net_input = searched(judge("ctc"))
-    found = judged_prefixes(prefixes, net_input, Judges([judge("autoregressive")], [0.0], 0.0), EOS)
+    found = judged_prefixes(prefixes, net_input, Judges([judge("autoregressive")], [0.0], 0.0))
     for row in range(len(SOURCES)):
         kept = [tokens_of(prefixes, row, place) for place in range(6) if prefixes.lengths[row, place]]
         assert [tokens_of(found, row, place) for place in range(len(kept))] == kept
         assert found.score[row, : len(kept)].tolist() == sorted(found.score[row, : len(kept)].tolist(), reverse=True)
 
 
-@pytest.mark.parametrize("kind", ["ctc", "autoregressive"])
+@pytest.mark.parametrize("kind", KINDS)
 def test_a_judge_with_all_the_weight_decides(kind):
     model = judge(kind)
     prefixes, net_input = searched(judge("ctc"))
-    found = judged_prefixes(prefixes, net_input, Judges([model], [1e6], 0.0), EOS)
+    found = judged_prefixes(prefixes, net_input, Judges([model], [1e6], 0.0))
     for row in range(len(SOURCES)):
         candidates = [tokens_of(prefixes, row, place) for place in range(6) if prefixes.lengths[row, place]]
         opinions = log_probs(model, SOURCES, [row] * len(candidates), [list(ids) for ids in candidates])
@@ -111,8 +133,8 @@ def test_neither_the_empty_prefix_nor_an_empty_place_of_the_beam_can_win():
     lengths, score = torch.tensor([[2, 0, 0]]), torch.tensor([[-9.0, -1.0, -math.inf]])
     prefixes = Prefixes(tokens, torch.zeros(1, 3, 2), lengths, score)
     net_input, model = make_batch([[4, 5]])["net_input"], judge("autoregressive")
-    assert judgements(model, net_input, prefixes, EOS)[0, 1:].tolist() == [0.0, 0.0]
-    assert tokens_of(judged_prefixes(prefixes, net_input, Judges([model], [1.0]), EOS), 0, 0) == (5, 6)
+    assert judgements(model, net_input, prefixes)[0, 1:].tolist() == [0.0, 0.0]
+    assert tokens_of(judged_prefixes(prefixes, net_input, Judges([model], [1.0])), 0, 0) == (5, 6)
 
 
 def test_a_bonus_counts_for_every_token():

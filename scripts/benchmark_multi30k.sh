@@ -20,7 +20,7 @@
 #   --seed N        (default: 1)
 #   --distilled BIN train on what scripts/distill.sh made in place of the original pairs; BIN is FOLDER/bin, and the
 #                   rows are called after FOLDER
-#   --judges CKPT,CKPT,...  models that choose among what the search with the n-gram model has found, such as averages of
+#   --judges CKPT,CKPT,...  models that choose among the 30 best of the search with the n-gram model, such as averages of
 #                   other seeds or the rows autoregressive and channel: one way of decoding more, for the CTC rows
 # Every system of this project is decoded in several ways: greedily, from the average of its five best checkpoints,
 # and by CTC search without and with an n-gram model. Killed and started again, it goes on where it was. Checkpoints,
@@ -231,9 +231,13 @@ for row in ${chosen[@]+"${chosen[@]}"}; do
     convtext_tune_search "$out/bin" "$folder/average.pt" "$valid" "$folder/averaged-search-lm/flags" "$out/lm.de.pt"
     translate_all "$out/bin" "$folder/average.pt" "$folder/averaged-search-lm"
     ((${#judges[@]} != 0)) || continue
-    convtext_tune_judges "$out/bin" "$folder/average.pt" "$valid" "$folder/averaged-search-lm-judged/flags" \
-        "$folder/averaged-search-lm/flags" "${judges[@]}"
-    translate_all "$out/bin" "$folder/average.pt" "$folder/averaged-search-lm-judged"
+    # A wider beam holds more for the judges to choose from; the search alone gains less than 0.1 by it.
+    judged="$folder/averaged-search-lm-judged"
+    mkdir -p "$judged"
+    convtext_newer "$judged/search" "$folder/averaged-search-lm/flags" ||
+        sed 's/^--ctc-beam=.*/--ctc-beam=30/' "$folder/averaged-search-lm/flags" >"$judged/search"
+    convtext_tune_judges "$out/bin" "$folder/average.pt" "$valid" "$judged/flags" "$judged/search" "${judges[@]}"
+    translate_all "$out/bin" "$folder/average.pt" "$judged"
 done
 
 "$PYTHON" "$ROOT/scripts/benchmark_table.py" "$out"

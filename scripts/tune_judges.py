@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Callable, Dict, List, Optional, Tuple
 
 import torch
+from benchmark_report import positive
 from canvases import Canvases, add_arguments, read_canvases
 from corpus_checks import InputError, read_lines
 from sacrebleu.metrics import BLEU
@@ -24,7 +25,7 @@ from tqdm import tqdm
 
 from fairseq_convtext.decoding.ngram import NgramModel
 from fairseq_convtext.decoding.prefix_beam import Prefixes, SearchOptions, prefix_beam_search
-from fairseq_convtext.decoding.rescoring import combined, judgements
+from fairseq_convtext.decoding.rescoring import combined, first_of_beams, judgements
 from fairseq_convtext.errors import ConvTextError
 from fairseq_convtext.tasks.judges import load_judges
 
@@ -46,7 +47,7 @@ def search_of(flags: List[str]) -> SearchOptions:
 class Hypotheses:
     """What the search has found for every sentence, as text, and what each judge thinks of it."""
 
-    def __init__(self, canvases: Canvases, search: SearchOptions, judges: List) -> None:
+    def __init__(self, canvases: Canvases, search: SearchOptions, judges: List, most: Optional[int]) -> None:
         self.beams: List[Prefixes] = []
         self.judged: List[List[Tensor]] = []
         self.texts: List[List[List[str]]] = []
@@ -54,7 +55,7 @@ class Hypotheses:
         self.bleu = BLEU(references=[[canvases.references[key] for key in self.ids]])
         dictionary = canvases.task.target_dictionary
         for canvas in tqdm(canvases.batches, desc="search and judges", unit="batch", disable=None):
-            beams = prefix_beam_search(canvas.symbols, canvas.bound, search, canvases.eos)
+            beams = first_of_beams(prefix_beam_search(canvas.symbols, canvas.bound, search, canvases.eos), most)
             self.beams.append(beams)
             self.judged.append([judgements(judge, canvas.net_input, beams) for judge in judges])
             self.texts.append(
@@ -95,6 +96,7 @@ def main(arguments: Optional[List[str]] = None) -> int:
     add_arguments(parser)
     parser.add_argument("--search", type=Path, required=True, help="file with flags of the search, one a line")
     parser.add_argument("--judges", type=Path, nargs="+", required=True, help="checkpoints, see --ctc-judges")
+    parser.add_argument("--judged", type=positive, help="hypotheses that they read, the search's best (default: all)")
     parser.add_argument("--weights", type=float, nargs="+", default=[0.0, 0.1, 0.2, 0.3, 0.5, 0.7, 1.0, 1.5])
     parser.add_argument("--bonuses", type=float, nargs="+", default=[0.0, 0.3, 0.6, 1.0, 1.5, 2.0])
     options = parser.parse_args(arguments)
@@ -104,7 +106,7 @@ def main(arguments: Optional[List[str]] = None) -> int:
         search = search_of(flags)
         canvases = read_canvases(options, search)
         judges = load_judges(options.judges, canvases.task, torch.device("cpu"))
-        hypotheses = Hypotheses(canvases, search, judges)
+        hypotheses = Hypotheses(canvases, search, judges, options.judged)
     except (InputError, ConvTextError, OSError) as error:
         print(f"error: {error}", file=sys.stderr)
         return 1
@@ -120,7 +122,8 @@ def main(arguments: Optional[List[str]] = None) -> int:
     best, _ = ascend(score, start, grids)
     weights = ",".join(map(str, best[:-1]))
     flags += [f"--ctc-judges={':'.join(map(str, options.judges))}", f"--ctc-judge-weights={weights}"]
-    print("\n".join([*flags, f"--ctc-judge-token-bonus={best[-1]}"]))
+    flags.append(f"--ctc-judge-token-bonus={best[-1]}")
+    print("\n".join(flags + ([f"--ctc-judged={options.judged}"] if options.judged else [])))
     return 0
 
 

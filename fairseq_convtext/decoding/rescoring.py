@@ -7,7 +7,7 @@ model reads each translation as in training, all positions at once (noisy parall
 """
 
 import math
-from typing import Any, Dict, List, NamedTuple, Sequence
+from typing import Any, Dict, List, NamedTuple, Optional, Sequence
 
 import torch
 from torch import Tensor
@@ -129,11 +129,18 @@ class Judges(NamedTuple):
         judges: the models.
         weights: of each model's log-probability; that of the search has 1.
         token_bonus: added for every token besides the search's own; judges, too, prefer what is short.
+        most: hypotheses of each sentence that are judged, the search's best; the others are dropped. None: all.
     """
 
     judges: List[Judge]
     weights: List[float]
     token_bonus: float = 0.0
+    most: Optional[int] = None
+
+
+def first_of_beams(prefixes: Prefixes, most: Optional[int]) -> Prefixes:
+    """The search's best of every sentence; all for None."""
+    return Prefixes(*(table[:, :most] for table in prefixes))
 
 
 def hypotheses_in(prefixes: Prefixes) -> Tensor:
@@ -165,7 +172,8 @@ def combined(prefixes: Prefixes, judged: Sequence[Tensor], weights: Sequence[flo
 
 
 def judged_prefixes(prefixes: Prefixes, net_input: Dict[str, Tensor], judges: Judges) -> Prefixes:
-    """The same beams in the order of the search and the judges together, which is their score now."""
+    """The first of the beams in the order of the search and the judges together, which is their score now."""
+    prefixes = first_of_beams(prefixes, judges.most)
     found = [judgements(judge, net_input, prefixes) for judge in judges.judges]
     total = combined(prefixes, found, judges.weights, judges.token_bonus)
     score, order = total.sort(dim=1, descending=True, stable=True)

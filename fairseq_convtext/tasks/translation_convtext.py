@@ -47,6 +47,10 @@ class TranslationConvtextConfig(TranslationConfig):
     ctc_judge_token_bonus: float = field(
         default=0.0, metadata={"help": "ctc: with judges, added for every token besides --ctc-token-bonus"}
     )
+    ctc_judged: Optional[int] = field(
+        default=None,
+        metadata={"help": "ctc: hypotheses of each sentence that --ctc-judges read, the search's best (default: all)"},
+    )
 
 
 @register_task("translation_convtext", dataclass=TranslationConvtextConfig)
@@ -70,7 +74,7 @@ class TranslationConvtextTask(TranslationTask):
                     f"--nbest {nbest} asks for more than --ctc-beam {search.beam} holds: raise --ctc-beam."
                 )
         if not reasons:
-            return ParallelGenerator(models, stock, search, nbest, self.judges(models[0]) if search else None)
+            return ParallelGenerator(models, stock, search, nbest, self.judges(models[0], nbest) if search else None)
         if search is not None:
             raise ConvTextError(
                 f"--ctc-beam does not go together with {', '.join(reasons)}, which only fairseq's own generator knows: "
@@ -102,16 +106,16 @@ class TranslationConvtextTask(TranslationTask):
             )
         return SearchOptions(beam, lm=lm, lm_weight=self.cfg.ctc_lm_weight, token_bonus=self.cfg.ctc_token_bonus)
 
-    def judges(self, model: Any) -> Optional[Judges]:
+    def judges(self, model: Any, nbest: int) -> Optional[Judges]:
         """The models of --ctc-judges, in bfloat16 if ``model`` is; None without the option.
 
         Raises:
             ConvTextError: a missing file, another number of weights, or a model that cannot judge.
         """
         if not self.cfg.ctc_judges:
-            if self.cfg.ctc_judge_weights or self.cfg.ctc_judge_token_bonus:
-                flag = "--ctc-judge-weights" if self.cfg.ctc_judge_weights else "--ctc-judge-token-bonus"
-                raise ConvTextError(f"{flag} needs --ctc-judges.")
+            for name in ("ctc_judge_weights", "ctc_judge_token_bonus", "ctc_judged"):
+                if getattr(self.cfg, name):
+                    raise ConvTextError(f"--{name.replace('_', '-')} needs --ctc-judges.")
             return None
         paths = utils.split_paths(self.cfg.ctc_judges)
         weights = list(self.cfg.ctc_judge_weights) or [0.5] * len(paths)
@@ -120,9 +124,12 @@ class TranslationConvtextTask(TranslationTask):
                 f"--ctc-judge-weights must have one number for each of the {len(paths)} checkpoints of --ctc-judges; "
                 f"found {len(weights)}."
             )
+        most = self.cfg.ctc_judged
+        if most is not None and most < nbest:
+            raise ConvTextError(f"--ctc-judged must be at least --nbest {nbest}; found {most}.")
         like = next(model.parameters())
         dtype = "bfloat16" if like.dtype == torch.bfloat16 else "float32"
-        return Judges(load_judges(paths, self, like.device, dtype), weights, self.cfg.ctc_judge_token_bonus)
+        return Judges(load_judges(paths, self, like.device, dtype), weights, self.cfg.ctc_judge_token_bonus, most)
 
     def get_batch_iterator(self, dataset: Any, *args: Any, **kwargs: Any) -> Any:
         """As fairseq's, but a last batch of any size is kept.

@@ -102,6 +102,8 @@ def test_what_cannot_judge_is_one_sentence(corpus, user_dir, checkpoints, tmp_pa
         generate(corpus, user_dir, ctc, "--ctc-beam", 5, "--ctc-judges", ctc, "--ctc-judge-weights", "1,1")
     with pytest.raises(ConvTextError, match="no checkpoint .*nothing.pt of a judge"):
         generate(corpus, user_dir, ctc, "--ctc-beam", 5, "--ctc-judges", tmp_path / "nothing.pt")
+    with pytest.raises(ConvTextError, match="--ctc-judged must be at least --nbest 3; found 2"):
+        generate(corpus, user_dir, ctc, "--ctc-beam", 5, "--ctc-judges", ctc, "--ctc-judged", 2, "--nbest", 3)
     (tmp_path / "broken.pt").write_text("no checkpoint")
     with pytest.raises(ConvTextError, match="broken.pt is no checkpoint of fairseq"):
         generate(corpus, user_dir, ctc, "--ctc-beam", 5, "--ctc-judges", tmp_path / "broken.pt")

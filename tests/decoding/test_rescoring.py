@@ -117,6 +117,14 @@ def test_judges_without_weight_leave_the_order_of_the_search():
         assert found.score[row, : len(kept)].tolist() == sorted(found.score[row, : len(kept)].tolist(), reverse=True)
 
 
+def test_only_the_best_of_the_search_are_judged_where_that_is_asked_for():
+    prefixes, net_input = searched(judge("ctc"))
+    found = judged_prefixes(prefixes, net_input, Judges([judge("autoregressive")], [1e6], 0.0, most=2))
+    for row in range(len(SOURCES)):
+        assert {tokens_of(found, row, place) for place in range(2)} == {tokens_of(prefixes, row, n) for n in range(2)}
+    assert found.score.size(1) == 2
+
+
 @pytest.mark.parametrize("kind", KINDS)
 def test_a_judge_with_all_the_weight_decides(kind):
     model = judge(kind)

@@ -1,7 +1,6 @@
 """The canvases of a validation set, read once for the scripts that try several ways to decode them."""
 
 import argparse
-import logging
 import sys
 from pathlib import Path
 from typing import Any, Callable, Dict, List, NamedTuple, Optional
@@ -13,7 +12,6 @@ from sacrebleu.metrics import BLEU
 from torch import Tensor
 from tqdm import tqdm
 
-logging.getLogger("fairseq").setLevel(logging.WARNING)
 ROOT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT))
 from fairseq_convtext.decoding.one_pass import Symbols, best_symbols  # noqa: E402

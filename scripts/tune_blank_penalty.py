@@ -12,6 +12,8 @@ import logging
 import sys
 from typing import List, Optional
 
+if __name__ == "__main__":  # what fairseq logs, from its import on, is no part of a report
+    logging.disable(logging.INFO)
 import torch
 from canvases import Canvas, add_arguments, read_canvases
 from corpus_checks import InputError
@@ -26,7 +28,6 @@ def main(arguments: Optional[List[str]] = None) -> int:
     add_arguments(parser)
     parser.add_argument("--penalties", type=float, nargs="+", default=[0.25 * n for n in range(9)])
     options = parser.parse_args(arguments)
-    logging.disable(logging.INFO)
     try:
         canvases = read_canvases(options)
         print("penalty  sacreBLEU  brevity penalty", file=sys.stderr)

@@ -15,6 +15,8 @@ import sys
 from pathlib import Path
 from typing import Callable, Dict, List, Optional, Tuple
 
+if __name__ == "__main__":  # what fairseq logs, from its import on, is no part of a report
+    logging.disable(logging.INFO)
 import torch
 from benchmark_report import positive
 from canvases import Canvases, add_arguments, read_canvases
@@ -100,7 +102,6 @@ def main(arguments: Optional[List[str]] = None) -> int:
     parser.add_argument("--weights", type=float, nargs="+", default=[0.0, 0.1, 0.2, 0.3, 0.5, 0.7, 1.0, 1.5])
     parser.add_argument("--bonuses", type=float, nargs="+", default=[0.0, 0.3, 0.6, 1.0, 1.5, 2.0])
     options = parser.parse_args(arguments)
-    logging.disable(logging.INFO)
     try:
         flags = read_lines(options.search)
         search = search_of(flags)

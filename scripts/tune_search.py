@@ -15,6 +15,8 @@ import sys
 from pathlib import Path
 from typing import List, Optional
 
+if __name__ == "__main__":  # what fairseq logs, from its import on, is no part of a report
+    logging.disable(logging.INFO)
 import torch
 from canvases import Canvas, add_arguments, read_canvases
 from corpus_checks import InputError
@@ -45,7 +47,6 @@ def main(arguments: Optional[List[str]] = None) -> int:
         parser.error(f"--beam must be at least 2, for 1 is no search; found {options.beam}")
     if min(options.weights) < 0:
         parser.error(f"--weights must not be negative; found {min(options.weights)}")
-    logging.disable(logging.INFO)
     try:
         lm = NgramModel.load(str(options.lm))
         scores = {}

@@ -31,7 +31,8 @@ if [[ $# -eq 0 || "$1" == -h || "$1" == --help ]]; then
     sed -n '2,/^set /s/^# \{0,1\}//p' "${BASH_SOURCE[0]}"
     exit $(($# == 0 ? 2 : 0))
 fi
-data="$1" out="" rows=transformer,fconv,lstm,position,ctc,bytenet,glancing,feedback,word-dropout,consistency,best,autoregressive,channel
+data="$1" out="" rows=transformer,fconv,lstm,position,ctc,bytenet,glancing,feedback,word-dropout,consistency,best
+rows+=,autoregressive,channel
 updates=2400 seed=1 distilled="" judges=()
 shift
 while [[ $# -gt 0 ]]; do
@@ -119,38 +120,19 @@ translate_all() {
     done
 }
 
-# train_stock FOLDER BIN UPDATES FLAG...: the published recipe of Transformer-Tiny on Multi30k; what differs is in the flags.
+# train_stock BIN FOLDER UPDATES FLAG...: the published recipe of Transformer-Tiny on Multi30k; what differs is in the flags.
 train_stock() {
-    local folder="$1" bin="$2" updates="$3" progress=tqdm trainer=(fairseq-train)
-    shift 3
-    [[ ! -f "$folder/checkpoints/finished" ]] || { echo "$folder/checkpoints is finished and is kept" >&2; return; }
-    convtext_mend_checkpoints "$folder/checkpoints"
-    [[ -t 2 ]] || progress=simple
-    ! convtext_bfloat16_is_faster || trainer=("$PYTHON" "$ROOT/scripts/lib/bfloat16_train.py")
-    # The plugin lets torch load the older kind of checkpoints again.
-    convtext_run "${trainer[@]}" "$bin" --user-dir "$ROOT/fairseq_convtext" --task translation --dropout 0.3 \
-        --criterion label_smoothed_cross_entropy --label-smoothing 0.1 --optimizer adam --adam-betas '(0.9, 0.98)' \
-        --lr-scheduler inverse_sqrt --max-tokens 4096 --max-update "$updates" --num-workers 0 \
-        --save-dir "$folder/checkpoints" --save-interval-updates 150 --keep-interval-updates 10 --no-epoch-checkpoints \
-        --validate-interval 1000000 --log-format "$progress" --log-interval 25 --log-file "$folder/train.log" "$@"
-    : >"$folder/checkpoints/finished"
+    local train_with=""
+    ! convtext_bfloat16_is_faster || train_with="$ROOT/scripts/lib/bfloat16_train.py"
+    KEEP_CHECKPOINTS=10 TRAIN_WITH="$train_with" convtext_fit "${@:1:3}" --task translation --dropout 0.3 \
+        --criterion label_smoothed_cross_entropy --label-smoothing 0.1 --lr-scheduler inverse_sqrt --max-tokens 4096 \
+        --save-interval-updates 150 "${@:4}"
 }
 
-# train_sibling FOLDER BIN UPDATES FLAG...: the autoregressive model, by valid loss; all else as convtext_train has it.
+# train_sibling BIN FOLDER UPDATES FLAG...: the autoregressive model, the best checkpoint by valid loss.
 train_sibling() {
-    local folder="$1" bin="$2" updates="$3" progress=tqdm
-    shift 3
-    [[ ! -f "$folder/checkpoints/finished" ]] || { echo "$folder/checkpoints is finished and is kept" >&2; return; }
-    convtext_mend_checkpoints "$folder/checkpoints"
-    [[ -t 2 ]] || progress=simple
-    convtext_run fairseq-train "$bin" --user-dir "$ROOT/fairseq_convtext" --task translation_convtext \
-        --share-all-embeddings --compute-dtype auto --criterion label_smoothed_cross_entropy --label-smoothing 0.1 \
-        --optimizer adam --adam-betas '(0.9, 0.98)' --weight-decay 0.01 --clip-norm 2 --lr 2e-3 \
-        --lr-scheduler polynomial_decay --warmup-updates 400 --max-update "$updates" --total-num-update "$updates" \
-        --max-tokens 2048 --num-workers 0 --save-dir "$folder/checkpoints" --save-interval-updates 300 \
-        --keep-interval-updates 10 --no-epoch-checkpoints --validate-interval 1000000 --log-format "$progress" \
-        --log-interval 25 --log-file "$folder/train.log" "$@"
-    : >"$folder/checkpoints/finished"
+    KEEP_CHECKPOINTS=10 convtext_fit_small "${@:1:3}" --criterion label_smoothed_cross_entropy --label-smoothing 0.1 \
+        --warmup-updates 400 --max-tokens 2048 --save-interval-updates 300 "${@:4}"
 }
 
 # checkpoints_kept FOLDER MOST: how many there are to average; a training shorter than one interval has its best only.
@@ -197,7 +179,7 @@ for row in ${chosen[@]+"${chosen[@]}"}; do
     read -r -a flags <<<"$(flags_of "$row")"
     convtext_step "Training $row ($count updates)"
     if [[ "$kind" == stock || "$kind" == sibling ]]; then
-        "train_$kind" "$folder" "$bin" "$count" --seed "$seed" "${flags[@]}"
+        "train_$kind" "$bin" "$folder" "$count" --seed "$seed" "${flags[@]}"
         if [[ "$kind" == stock ]]; then
             average "$folder" --last "$(checkpoints_kept "$folder" 10)"
         else

@@ -29,8 +29,10 @@ def load_judges(
     """
     found = []
     languages, dictionaries = languages_of(task.cfg), (task.source_dictionary, task.target_dictionary)
-    # A training that was not told the languages took those of its data, in their order, and does not say which.
-    usual = data_utils.infer_language_pair(utils.split_paths(task.cfg.data)[0])
+    # A training that was not told the languages took those of its data, in their order, and does not say which. Data
+    # that tell nothing, as a folder of dictionaries, leave the caller's own direction.
+    usual = tuple(data_utils.infer_language_pair(utils.split_paths(task.cfg.data)[0]))
+    usual = usual if all(usual) else languages
     for path in paths:
         if not Path(path).is_file():
             raise ConvTextError(f"no checkpoint {path} of a judge.")
@@ -39,7 +41,7 @@ def load_judges(
             trained = languages_of(state["cfg"].task)
         except Exception as error:  # torch and fairseq have no error of their own for it
             raise ConvTextError(f"{path} is no checkpoint of fairseq that can be read; a judge must be one.") from error
-        trained = trained if all(trained) else tuple(usual)
+        trained = trained if all(trained) else usual
         backwards = trained == languages[::-1]
         if trained != languages and not backwards:
             raise ConvTextError(

@@ -74,7 +74,7 @@ class TranslationConvtextTask(TranslationTask):
                     f"--nbest {nbest} asks for more than --ctc-beam {search.beam} holds: raise --ctc-beam."
                 )
         if not reasons:
-            return ParallelGenerator(models, stock, search, nbest, self.judges(models[0], nbest) if search else None)
+            return ParallelGenerator(models, stock, search, nbest, self.judges(models[0], nbest))
         if search is not None:
             raise ConvTextError(
                 f"--ctc-beam does not go together with {', '.join(reasons)}, which only fairseq's own generator knows: "

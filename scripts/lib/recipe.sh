@@ -85,11 +85,10 @@ convtext_mend_checkpoints() {
     done
 }
 
-# convtext_train BIN OUT UPDATES FLAG...: CTC training of a small model to OUT/checkpoints, the best checkpoint by
-# BLEU on the validation set, the last KEEP_CHECKPOINTS of them for averaging (default: 1). The learning rate reaches
-# zero at UPDATES.
-convtext_train() {
-    local bin="$1" out="$2" updates="$3" progress=tqdm
+# convtext_fit BIN OUT UPDATES FLAG...: a training to OUT/checkpoints, gone on with where it was killed. The last
+# KEEP_CHECKPOINTS are kept for averaging (default: 1); TRAIN_WITH is a Python file to run in place of fairseq-train.
+convtext_fit() {
+    local bin="$1" out="$2" updates="$3" progress=tqdm trainer=(fairseq-train)
     shift 3
     # fairseq would load a finished training and take one update more.
     if [[ -f "$out/checkpoints/finished" ]]; then
@@ -98,17 +97,28 @@ convtext_train() {
     fi
     convtext_mend_checkpoints "$out/checkpoints"
     [[ -t 2 ]] || progress=simple
-    # bfloat16 (auto: where it is faster) is for activations in training; parameters, losses and translation stay float32.
-    convtext_run fairseq-train "$bin" --user-dir "$ROOT/fairseq_convtext" --task translation_convtext \
-        --target-alignment ctc --criterion convtext_ctc --share-all-embeddings --compute-dtype auto \
-        --optimizer adam --adam-betas '(0.9, 0.98)' --weight-decay 0.01 --clip-norm 2 \
-        --lr 2e-3 --lr-scheduler polynomial_decay --max-update "$updates" --total-num-update "$updates" \
-        --num-workers 0 \
-        --eval-bleu --eval-bleu-args '{"beam": 1}' --eval-bleu-detok space --eval-bleu-remove-bpe sentencepiece \
-        --best-checkpoint-metric bleu --maximize-best-checkpoint-metric \
-        --save-dir "$out/checkpoints" --keep-interval-updates "${KEEP_CHECKPOINTS:-1}" --no-epoch-checkpoints \
-        --validate-interval 1000000 --log-format "$progress" --log-interval 25 --log-file "$out/train.log" "$@"
+    [[ -z "${TRAIN_WITH:-}" ]] || trainer=("$PYTHON" "$TRAIN_WITH")
+    # A stock model needs the plugin too, which lets torch load the older kind of checkpoints again.
+    convtext_run "${trainer[@]}" "$bin" --user-dir "$ROOT/fairseq_convtext" --optimizer adam --adam-betas '(0.9, 0.98)' \
+        --max-update "$updates" --num-workers 0 --save-dir "$out/checkpoints" \
+        --keep-interval-updates "${KEEP_CHECKPOINTS:-1}" --no-epoch-checkpoints --validate-interval 1000000 \
+        --log-format "$progress" --log-interval 25 --log-file "$out/train.log" "$@"
     : >"$out/checkpoints/finished"
+}
+
+# convtext_fit_small BIN OUT UPDATES FLAG...: a small model of this project. The learning rate reaches zero at UPDATES.
+# The flags come last, so that they may say otherwise.
+convtext_fit_small() {
+    # bfloat16 (auto: where it is faster) is for activations in training; parameters, losses and translation stay float32.
+    convtext_fit "${@:1:3}" --task translation_convtext --share-all-embeddings --compute-dtype auto --weight-decay 0.01 \
+        --clip-norm 2 --lr 2e-3 --lr-scheduler polynomial_decay --total-num-update "$3" "${@:4}"
+}
+
+# convtext_train BIN OUT UPDATES FLAG...: the same by CTC, the best checkpoint by BLEU on the validation set.
+convtext_train() {
+    convtext_fit_small "${@:1:3}" --target-alignment ctc --criterion convtext_ctc \
+        --eval-bleu --eval-bleu-args '{"beam": 1}' --eval-bleu-detok space --eval-bleu-remove-bpe sentencepiece \
+        --best-checkpoint-metric bleu --maximize-best-checkpoint-metric "${@:4}"
 }
 
 # Whether this machine's processor computes faster in bfloat16 than in float32.

@@ -5,6 +5,7 @@ import sys
 from pathlib import Path
 
 import pytest
+import torch
 from sacrebleu.metrics import BLEU
 
 from fairseq_convtext.errors import ConvTextError
@@ -104,6 +105,13 @@ def test_what_cannot_judge_is_one_sentence(corpus, user_dir, checkpoints, tmp_pa
         generate(corpus, user_dir, ctc, "--ctc-beam", 5, "--ctc-judges", tmp_path / "nothing.pt")
     with pytest.raises(ConvTextError, match="--ctc-judged must be at least --nbest 3; found 2"):
         generate(corpus, user_dir, ctc, "--ctc-beam", 5, "--ctc-judges", ctc, "--ctc-judged", 2, "--nbest", 3)
+    with pytest.raises(ConvTextError, match="--ctc-judged needs --ctc-judges"):
+        generate(corpus, user_dir, ctc, "--ctc-judged", 2)
+    state = torch.load(ctc, weights_only=False)
+    state["cfg"]["task"].update(source_lang="d", target_lang="x")
+    torch.save(state, tmp_path / "other.pt")
+    with pytest.raises(ConvTextError, match="other.pt translates from d to x; a judge must translate between d and l"):
+        generate(corpus, user_dir, ctc, "--ctc-beam", 5, "--ctc-judges", tmp_path / "other.pt")
     (tmp_path / "broken.pt").write_text("no checkpoint")
     with pytest.raises(ConvTextError, match="broken.pt is no checkpoint of fairseq"):
         generate(corpus, user_dir, ctc, "--ctc-beam", 5, "--ctc-judges", tmp_path / "broken.pt")

@@ -219,6 +219,7 @@ Valid and test are the original references.
 data: $data
 teacher: $path (cksum $teacher)
 judges: ${judges[*]:-none}
+flags: ${extra[*]:-none}
 EOF
 mv "$out/bin.part" "$out/bin"
 echo "$out/bin: $expected distilled training sentences" >&2

@@ -29,7 +29,7 @@ def start(*arguments):
 
 def finish(process):
     """The exit code and what the script wrote to standard error."""
-    _, errors = process.communicate(timeout=120)
+    _, errors = process.communicate(timeout=300)
     return process.returncode, errors
 
 
@@ -55,7 +55,7 @@ def distilled(command):
     arguments, out = command
     process, first = start(*arguments), out / "shards" / "0"
     try:
-        end = time.monotonic() + 60
+        end = time.monotonic() + 300
         while not first.exists():
             assert process.poll() is None and time.monotonic() < end
             time.sleep(0.05)

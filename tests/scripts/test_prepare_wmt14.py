@@ -102,14 +102,14 @@ def start(out, mirror, *arguments):
 def run(out, mirror, *arguments):
     """Exit code, standard output and standard error."""
     process = start(out, mirror, *arguments)
-    output, errors = process.communicate(timeout=120)
+    output, errors = process.communicate(timeout=300)
     return process.returncode, output, errors
 
 
 def kill_when(path, out, mirror):
     """Start, and kill the whole process group as soon as ``path`` is there."""
     process = start(out, mirror)
-    end = time.monotonic() + 60
+    end = time.monotonic() + 300
     while not path.exists():
         assert process.poll() is None and time.monotonic() < end, f"never saw {path}"
         time.sleep(0.001)

@@ -16,6 +16,7 @@ ROOT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT))
 from fairseq_convtext.decoding.one_pass import Symbols, best_symbols  # noqa: E402
 from fairseq_convtext.decoding.prefix_beam import SearchOptions  # noqa: E402
+from fairseq_convtext.errors import ConvTextError  # noqa: E402
 
 
 class Canvas(NamedTuple):
@@ -59,25 +60,27 @@ def read_canvases(options: argparse.Namespace, search: Optional[SearchOptions] =
     """The network runs once over the subset; ``search`` tells what a search with these options would read.
 
     Raises:
-        InputError: not a CTC model, a language model of another dictionary, or another number of references than
-            sentences.
+        InputError: no checkpoint, not a CTC model, or another number of references than sentences.
+        ConvTextError: a checkpoint or language model of another dictionary.
     """
     references = read_lines(options.reference)
     from fairseq import checkpoint_utils, utils
 
     utils.import_user_module(argparse.Namespace(user_dir=str(ROOT / "fairseq_convtext")))
-    models, _, task = checkpoint_utils.load_model_ensemble_and_task(
-        [str(options.path)], arg_overrides={"data": str(options.data)}
-    )
+    try:
+        models, _, task = checkpoint_utils.load_model_ensemble_and_task(
+            [str(options.path)], arg_overrides={"data": str(options.data)}
+        )
+    except ConvTextError:
+        raise
+    except Exception as error:  # torch and fairseq have no error of their own for it
+        raise InputError(f"{options.path} is no checkpoint of fairseq that can be read: {error}") from error
     model = models[0].eval()
     decoder = model.decoder
     if not getattr(decoder, "is_ctc", False):
         raise InputError(f"{options.path} was not trained with --target-alignment ctc, and only CTC has a blank")
-    if search is not None and search.lm is not None and search.lm.vocabulary != len(task.target_dictionary):
-        raise InputError(
-            f"the n-gram model has {search.lm.vocabulary} symbols and the model's dictionary "
-            f"{len(task.target_dictionary)}: train it on text of this dictionary with scripts/train_ngram.py"
-        )
+    if search is not None and search.lm is not None:
+        search.lm.check_dictionary(task.target_dictionary.symbols)
     task.load_dataset(options.subset)
     batches = task.get_batch_iterator(
         task.dataset(options.subset), max_sentences=options.batch_size, required_batch_size_multiple=1
@@ -85,17 +88,20 @@ def read_canvases(options: argparse.Namespace, search: Optional[SearchOptions] =
     found = []
     with torch.no_grad():
         for batch in tqdm(batches, desc=options.subset, unit="batch", disable=None):
+            ids = batch["id"].tolist()
+            rows = [row for row, key in enumerate(ids) if key < (options.sentences or len(references))]
+            if not rows:
+                continue
             encoder_out = model.encoder(batch["net_input"]["src_tokens"])
             if search is None:
                 symbols = best_symbols(decoder.canvas(encoder_out), decoder.project, decoder.forbidden, decoder.blank)
             else:
                 symbols = decoder.candidates(encoder_out, search)
-            ids = batch["id"].tolist()
-            rows = [row for row, key in enumerate(ids) if key < (options.sentences or len(references))]
-            if rows:
-                tables = Symbols(*(table[rows] for table in symbols))
-                read = {name: batch["net_input"][name][rows] for name in ("src_tokens", "src_lengths")}
-                found.append(Canvas([ids[row] for row in rows], tables, encoder_out["bound"][rows], read))
+            tables = Symbols(*(table[rows] for table in symbols))
+            read = {name: batch["net_input"][name][rows] for name in ("src_tokens", "src_lengths")}
+            # Recurrent encoders of fairseq, which may judge, want no column that is all padding.
+            read["src_tokens"] = read["src_tokens"][:, read["src_tokens"].ne(task.source_dictionary.pad()).any(dim=0)]
+            found.append(Canvas([ids[row] for row in rows], tables, encoder_out["bound"][rows], read))
     count = len(task.dataset(options.subset))
     if len(references) != count:
         raise InputError(f"the data have {count} sentences and {options.reference} {len(references)} lines")

@@ -59,6 +59,8 @@ for flag in ${extra[@]+"${extra[@]}"}; do
             --gen-subset | --nbest | --quiet | --results-path | --distributed-*)
             usage_error "${flag%%=*} after -- would lose sentences or their subwords" ;;
         --beam | --max-tokens) usage_error "${flag%%=*} goes before --" ;;
+        --lenpen | --unnormalized)
+            ((${#judges[@]} == 0)) || usage_error "${flag%%=*} after -- would mislead the judges about the scores" ;;
     esac
 done
 ((references == 0)) || [[ -n "$more_source" ]] || usage_error "--references keeps the targets of BIN: give --more-source too"
@@ -93,24 +95,28 @@ more=""
 [[ -z "$more_source" ]] || more="$(cksum <"$more_source")"
 ((references == 0)) || more+=" references $references"
 for file in ${judges[@]+"${judges[@]}"}; do more+=" judge $(cksum <"$file")"; done
+((${#judges[@]} == 0)) || more+=" nbest $nbest"
 convtext_settings "$out" "data=$data teacher=$path cksum=${teacher// /-} shards=$shards beam=$beam" \
     "max_tokens=$max_tokens ${extra[*]-}${more:+ more=${more// /-}}"
 
 gpus=0
 [[ " ${extra[*]-} " == *" --cpu "* ]] || gpus="$("$PYTHON" -c 'import torch; print(torch.cuda.device_count())')"
+# Those that this shell may use, by their names.
+IFS=, read -r -a devices <<<"${CUDA_VISIBLE_DEVICES:-$(seq -s , 0 "$((gpus - 1))")}"
 
 # translate SHARD: the shard's hypotheses as lines `id TAB subwords`, to shards/SHARD; with judges, for whom there are
 # several of a sentence, `id TAB score TAB subwords`.
 translate() {
     local shard="$1" file="$out/shards/$1" log="$out/shards/$1.log" device=()
     [[ ! -e "$file" ]] || return 0
-    ((gpus == 0)) || device=(env "CUDA_VISIBLE_DEVICES=$((shard % gpus))")
+    ((gpus == 0)) || device=(env "CUDA_VISIBLE_DEVICES=${devices[shard % gpus]}")
     # fairseq-generate passes over its own --num-shards; it cuts by what is the number of processes elsewhere.
     # Without subwords removed, for the student has the same ones; no sentence may be too long or left over.
     ${device[@]+"${device[@]}"} fairseq-generate "$sources" --user-dir "$ROOT/fairseq_convtext" --path "$path" \
         --source-lang "$source_lang" --target-lang "$target_lang" --gen-subset train --beam "$beam" --nbest "$nbest" \
         --distributed-world-size "$shards" --distributed-rank "$shard" --max-len-a 1.5 --max-len-b 10 \
-        --max-tokens "$max_tokens" --required-batch-size-multiple 1 --num-workers 0 --log-format none \
+        --max-tokens "$max_tokens" --batch-size "$((expected / shards))" --required-batch-size-multiple 1 \
+        --num-workers 0 --log-format none \
         ${extra[@]+"${extra[@]}"} 2>"$log" | awk -F '\t' -v nbest="$nbest" '/^H-/ { print substr($1, 3) "\t" (nbest > 1 ? $2 "\t" : "") $3 }' >"$file.part" || {
         tail -n 3 "$log" >&2
         convtext_fail "shard $shard failed, see $log; the same command goes on with what is missing."
@@ -136,6 +142,17 @@ if [[ -n "$more_source" ]]; then
         mv "$sources.part" "$sources"
     fi
 fi
+expected="$("$PYTHON" - "$sources/$source_file" <<'PYTHON'
+import sys
+
+from fairseq.data import indexed_dataset
+
+impl = indexed_dataset.infer_dataset_impl(sys.argv[1])
+print(len(indexed_dataset.make_dataset(sys.argv[1], impl)))
+PYTHON
+)"
+# A shard without a sentence would make fairseq-generate fail.
+((shards <= expected)) || shards="$expected"
 convtext_step "Translating the training source ($shards shards, $workers at a time)"
 mkdir -p "$out/shards"
 failed=""
@@ -152,20 +169,12 @@ convtext_step "Making $out/bin"
 export LC_ALL=C
 sort -n -s -k 1,1 "$out"/shards/*[0-9] >"$out/joined.part"
 if ((${#judges[@]})); then
-    convtext_run "$PYTHON" "$ROOT/scripts/rerank.py" "$sources" --source-lang "$source_lang" \
-        --target-lang "$target_lang" --candidates "$out/joined.part" --judges "${judges[@]}" \
-        --dtype auto --out "$out/chosen"
-    mv "$out/chosen" "$out/joined.part"
+    convtext_newer "$out/chosen" "$out"/shards/*[0-9] ||
+        convtext_run "$PYTHON" "$ROOT/scripts/rerank.py" "$sources" --source-lang "$source_lang" \
+            --target-lang "$target_lang" --candidates "$out/joined.part" --judges "${judges[@]}" \
+            --dtype auto --out "$out/chosen"
+    cp "$out/chosen" "$out/joined.part"
 fi
-expected="$("$PYTHON" - "$sources/$source_file" <<'PYTHON'
-import sys
-
-from fairseq.data import indexed_dataset
-
-impl = indexed_dataset.infer_dataset_impl(sys.argv[1])
-print(len(indexed_dataset.make_dataset(sys.argv[1], impl)))
-PYTHON
-)"
 # Every id from 0 on, once.
 awk -F '\t' -v expected="$expected" '$1 != NR - 1 { exit 1 } END { if (NR != expected) exit 1 }' "$out/joined.part" ||
     convtext_fail "the shards have $(wc -l <"$out/joined.part") sentences, of which" \
@@ -198,7 +207,8 @@ mv "$out/train.part" "$out/train.$target_lang"
 rm -f "$out/joined.part" "$out/references.part"
 convtext_run fairseq-preprocess --only-source --source-lang "$target_lang" --target-lang "$source_lang" \
     --trainpref "$out/train" --srcdict "$data/dict.$target_lang.txt" --workers "$workers" \
-    --destdir "$out/targets.part" >"$out/preprocess.log" 2>&1
+    --destdir "$out/targets.part" >"$out/preprocess.log" 2>&1 ||
+    convtext_fail "fairseq-preprocess failed, see $out/preprocess.log."
 for suffix in bin idx; do
     made=("$out/targets.part"/train*."$suffix")
     mv "${made[0]}" "$out/bin.part/train.$pair.$target_lang.$suffix"
@@ -222,4 +232,5 @@ judges: ${judges[*]:-none}
 flags: ${extra[*]:-none}
 EOF
 mv "$out/bin.part" "$out/bin"
+rm -f "$out/chosen"
 echo "$out/bin: $expected distilled training sentences" >&2

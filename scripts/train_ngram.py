@@ -23,7 +23,7 @@ if __name__ == "__main__":  # what fairseq logs while it is imported is no part 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 from fairseq.data import Dictionary  # noqa: E402
 
-from fairseq_convtext.decoding.ngram import NgramModel, train_ngram  # noqa: E402
+from fairseq_convtext.decoding.ngram import NgramModel, digest, train_ngram  # noqa: E402
 from fairseq_convtext.errors import ConvTextError  # noqa: E402
 
 
@@ -66,6 +66,7 @@ def main(arguments: Optional[List[str]] = None) -> int:
             raise InputError(f"{options.dictionary} is not a dictionary of fairseq-preprocess ({error})") from error
         text = sentences(options.texts, dictionary)
         model = train_ngram(text, options.order, len(dictionary), dictionary.bos(), dictionary.eos())
+        model.symbols = digest(dictionary.symbols)
         part = options.out.parent / f"{options.out.name}.part"
         torch.save(model.state_dict(), part)
         part.replace(options.out)

@@ -19,6 +19,7 @@ from canvases import Canvas, add_arguments, read_canvases
 from corpus_checks import InputError
 
 from fairseq_convtext.decoding.one_pass import read_ctc
+from fairseq_convtext.errors import ConvTextError
 
 
 def main(arguments: Optional[List[str]] = None) -> int:
@@ -41,7 +42,7 @@ def main(arguments: Optional[List[str]] = None) -> int:
             result = canvases.bleu(read)
             scores[penalty] = round(result.score, 2)
             print(f"{penalty:7.2f}  {result.score:9.2f}  {result.bp:15.3f}", file=sys.stderr)
-    except (InputError, OSError) as error:
+    except (InputError, ConvTextError, OSError) as error:
         print(f"error: {error}", file=sys.stderr)
         return 1
     print(max(scores, key=lambda penalty: (scores[penalty], -penalty)))

@@ -22,8 +22,8 @@ class ConvtextCtcConfig(FairseqDataclass):
     glancing_ratio: str = field(
         default="0",
         metadata={
-            "help": "show the decoder this share of the positions it gets wrong while training: a ratio, or "
-            "START:END@UPDATES such as 0.5:0.3@20000; 0 trains without glancing"
+            "help": "in training show the decoder the right symbols of random positions, this share of as many as it "
+            "gets wrong: a ratio, or START:END@UPDATES such as 0.5:0.3@20000; 0 trains without glancing"
         },
     )
     intermediate_ctc_weight: float = field(
@@ -108,7 +108,7 @@ class ConvtextCtcCriterion(FairseqCriterion):
         if twice:
             losses, feasible = losses.view(2, -1).mean(dim=0), feasible[: target.size(0) // 2]
             divergence = consistency_loss(*logits.chunk(2), extra["bound"][: target.size(0) // 2])
-            losses = losses + self.consistency * divergence
+            losses = losses + self.consistency * divergence.masked_fill(~feasible, 0.0)
         loss = losses.sum() if reduce else losses
         sample_size = sample["target"].size(0) if self.sentence_avg else sample["ntokens"]
         return loss, sample_size, {

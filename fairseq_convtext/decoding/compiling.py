@@ -1,6 +1,8 @@
 """How functions that loop over single numbers are compiled."""
 
+import hashlib
 import logging
+from pathlib import Path
 from typing import Any, Callable
 
 import numba
@@ -10,8 +12,25 @@ logging.getLogger("numba").setLevel(logging.WARNING)
 
 
 def compiled(function: Callable[..., Any]) -> Any:
-    """Compiled by numba at its first call; kept on disk where there is a place for it."""
+    """Compiled by numba into what calls it."""
+    return numba.njit(nogil=True)(function)
+
+
+def compiled_once(function: Callable[..., Any]) -> Any:
+    """Compiled by numba at its first call, with all that it calls, and kept on disk where there is a place for it.
+
+    What is kept is used again for as long as the function's own file and the values that it closes over are the same.
+    numba does not look at the files of what it calls: let it close over their ``digest``.
+    """
     try:
         return numba.njit(cache=True, nogil=True)(function)
     except RuntimeError:  # neither the package's folder nor the user's can be written to
-        return numba.njit(nogil=True)(function)
+        return compiled(function)
+
+
+def digest(folder: Path) -> int:
+    """A number that is another one when a Python file of the folder is another one."""
+    found = hashlib.sha256()
+    for path in sorted(folder.glob("*.py")):
+        found.update(path.name.encode() + path.read_bytes())
+    return int.from_bytes(found.digest()[:7], "big")

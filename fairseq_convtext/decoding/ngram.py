@@ -5,6 +5,7 @@ probabilities stored, so that a lookup is the first table that has the n-gram, t
 the way (the ARPA scheme). The compiled search reads the tables themselves, see prefix_trie.py.
 """
 
+import hashlib
 from array import array
 from typing import Any, Dict, Iterable, List, Sequence, Tuple
 
@@ -22,6 +23,11 @@ LARGEST_KEY = 2**63 - 1
 NEVER = 1e-30
 
 
+def digest(symbols: Sequence[str]) -> str:
+    """Tells dictionaries apart, of equal size too: fairseq fills them up to a multiple of eight."""
+    return hashlib.sha256("\n".join(symbols).encode("utf-8")).hexdigest()
+
+
 class NgramModel:
     """log p(token | the tokens before it), in nats.
 
@@ -32,6 +38,7 @@ class NgramModel:
         log_probs: for each order, log-probability of the last id after the others.
         backoffs: for each order but the highest, log of the weight by which shorter n-grams count after this one.
 
+    ``symbols`` is the digest of the dictionary that the ids belong to, empty where it is not known, as in older files.
     ``seen`` are the ids that occur in the text, sorted, EOS among them; for a model of single ones all ids but start.
     """
 
@@ -40,6 +47,7 @@ class NgramModel:
     ) -> None:
         self.vocabulary, self.start = vocabulary, start
         self.keys, self.log_probs, self.backoffs = keys, log_probs, backoffs
+        self.symbols = ""
         self.order = len(keys)
         self.seen = torch.unique(keys[1] % vocabulary) if self.order > 1 else torch.arange(vocabulary)
         self.seen = self.seen[self.seen != start]
@@ -80,7 +88,7 @@ class NgramModel:
 
     def state_dict(self) -> Dict[str, Any]:
         """For ``torch.save``."""
-        return {"format": FORMAT, **{name: getattr(self, name) for name in PARTS}}
+        return {"format": FORMAT, "symbols": self.symbols, **{name: getattr(self, name) for name in PARTS}}
 
     @classmethod
     def load(cls, path: str) -> "NgramModel":
@@ -93,7 +101,18 @@ class NgramModel:
             raise ConvTextError(f"{path} cannot be read as an n-gram model: {error}.") from error
         if not isinstance(state, dict) or state.get("format") != FORMAT:
             raise ConvTextError(f"{path} is not an n-gram model of this version: make it with scripts/train_ngram.py.")
-        return cls(*(state[name] for name in PARTS))
+        found = cls(*(state[name] for name in PARTS))
+        found.symbols = state.get("symbols", "")
+        return found
+
+    def check_dictionary(self, symbols: Sequence[str]) -> None:
+        """ConvTextError unless the ids are those of a dictionary with these symbols."""
+        if self.vocabulary != len(symbols) or self.symbols not in ("", digest(symbols)):
+            other = "others" if self.vocabulary == len(symbols) else str(len(symbols))
+            raise ConvTextError(
+                f"the n-gram model (--ctc-lm) has {self.vocabulary} symbols and the target dictionary {other}: "
+                "train it on text of this dictionary with scripts/train_ngram.py."
+            )
 
 
 def train_ngram(sentences: Iterable[Sequence[int]], order: int, vocabulary: int, start: int, eos: int) -> NgramModel:

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from fairseq_convtext.decoding.one_pass import OnePass
-from fairseq_convtext.decoding.prefix_beam import SearchOptions, hypothesis_at
+from fairseq_convtext.decoding.prefix_beam import SearchOptions, hypothesis_at, no_longer_than
 from fairseq_convtext.decoding.rescoring import Judges, judged_prefixes
 from fairseq_convtext.errors import ConvTextError
 
@@ -69,7 +69,8 @@ class ParallelGenerator:
     Args:
         models: one model whose decoder has ``one_pass``.
         stock: the stock generator of the same options; its limits apply, and it takes over for a batch with
-            forced prefixes, constraints, or a hypothesis longer than --max-len-a and --max-len-b allow.
+            forced prefixes, constraints, or, without a search, a hypothesis longer than --max-len-a and --max-len-b
+            allow. With a search such hypotheses are passed over.
         search: how to search a CTC canvas; None reads its best path.
         nbest: hypotheses of a sentence, the search's best first; fewer where it found fewer.
         judges: models that help the search to choose among the hypotheses that it found; scores are then theirs too.
@@ -114,24 +115,22 @@ class ParallelGenerator:
             self.model.eval()
         encoder_out = self.model.encoder.forward_torchscript(sample["net_input"])
         if self.search is None:
-            found = [(self.model.decoder.one_pass(encoder_out), None)]
+            best = self.model.decoder.one_pass(encoder_out)
+            longest = min(
+                int(self.stock.max_len_a * sample["net_input"]["src_tokens"].size(1) + self.stock.max_len_b),
+                self.stock.max_len - 1,
+            )
+            if int(best.lengths.max()) - 1 > longest:
+                return self.stock.generate(models, sample)
+            found = [(best, None)]
         else:
-            prefixes = self.model.decoder.search(encoder_out, self.search)
+            # Of each sentence by itself: fairseq's own limit is that of the longest source of the batch.
+            sources = sample["net_input"]["src_lengths"].cpu()
+            limits = (self.stock.max_len_a * sources + self.stock.max_len_b).long().clamp(max=self.stock.max_len - 1)
+            prefixes = no_longer_than(self.model.decoder.search(encoder_out, self.search), limits)
             if self.judges is not None:
                 prefixes = judged_prefixes(prefixes, sample["net_input"], self.judges)
             found = [hypothesis_at(prefixes, place, self.eos) for place in range(self.nbest)]
-        longest = min(
-            int(self.stock.max_len_a * sample["net_input"]["src_tokens"].size(1) + self.stock.max_len_b),
-            self.stock.max_len - 1,
-        )
-        most = max(int(hypotheses.lengths.max()) for hypotheses, _ in found) - 1
-        if most > longest:
-            if self.search is not None:
-                raise ConvTextError(
-                    f"a hypothesis of the search has {most} tokens, and --max-len-a and --max-len-b allow {longest}: "
-                    "raise --max-len-b."
-                )
-            return self.stock.generate(models, sample)
         places = [self.hypotheses(best, scores) for best, scores in found]
         # EOS alone stands for what a beam does not hold.
         return [[one for one in sentence if len(one["tokens"]) > 1] for sentence in zip(*places)]

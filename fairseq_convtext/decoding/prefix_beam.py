@@ -19,6 +19,7 @@ from fairseq_convtext.decoding.one_pass import OnePass, Symbols, score_chunks
 from fairseq_convtext.decoding.prefix_beam_kernel import Options, search
 from fairseq_convtext.decoding.prefix_trie import Tables
 from fairseq_convtext.decoding.top_k import top_k
+from fairseq_convtext.errors import ConvTextError
 
 
 class SearchOptions(NamedTuple):
@@ -115,6 +116,33 @@ def prefix_beam_search(symbols: Symbols, bound: Tensor, options: SearchOptions, 
     how = Options(options.beam, least, options.lm_weight, options.token_bonus, eos)
     found = search(tokens, log_probs, blank, positions, tables_of(options.lm), how)
     return Prefixes(*map(torch.from_numpy, found))
+
+
+def reordered(prefixes: Prefixes, order: Tensor) -> Prefixes:
+    """The beams of every sentence in another order, ``(batch, beam)`` places."""
+    wide = order[:, :, None].expand_as(prefixes.tokens)
+    return Prefixes(*(table.gather(1, wide if table.dim() == 3 else order) for table in prefixes))
+
+
+def no_longer_than(prefixes: Prefixes, limits: Tensor) -> Prefixes:
+    """The beams without the prefixes that have more tokens than ``limits`` ``(batch,)`` allow.
+
+    Raises:
+        ConvTextError: a sentence whose prefixes are all longer.
+    """
+    beyond = prefixes.lengths > limits[:, None]
+    if not bool(beyond.any()):
+        return prefixes
+    score, lengths = prefixes.score.masked_fill(beyond, -math.inf), prefixes.lengths.masked_fill(beyond, 0)
+    lost = ((score > -math.inf) & (lengths > 0)).sum(dim=1) == 0
+    if bool(lost.any()):
+        row = int(lost.nonzero()[0])
+        limit, best = int(limits[row]), int(prefixes.lengths[row, 0])
+        raise ConvTextError(
+            "all hypotheses that the search has for a sentence are longer than --max-len-a, --max-len-b and the "
+            f"model's --max-target-positions allow ({limit} tokens; the best has {best}): raise --max-len-b."
+        )
+    return reordered(prefixes._replace(score=score, lengths=lengths), beyond.long().argsort(dim=1, stable=True))
 
 
 def hypothesis_at(prefixes: Prefixes, place: int, eos: int) -> Tuple[OnePass, Tensor]:

@@ -5,11 +5,12 @@ nodes of a trie, so that equal ones are one node; the beam is a list of nodes. L
 """
 
 import math
-from typing import NamedTuple, Tuple
+from pathlib import Path
+from typing import Any, NamedTuple, Tuple
 
 import numpy as np
 
-from fairseq_convtext.decoding.compiling import compiled
+from fairseq_convtext.decoding.compiling import compiled, compiled_once, digest
 from fairseq_convtext.decoding.prefix_trie import NONE, ROOT, Tables, Trie, child_of, language_score, new_root, new_trie
 
 NEG_INF = -math.inf
@@ -163,7 +164,7 @@ def extend(
 def search_sentence(
     tokens: np.ndarray, log_probs: np.ndarray, blank: np.ndarray, positions: int, lm: Tables, options: Options
 ) -> Tuple[Trie, np.ndarray, np.ndarray]:
-    """One canvas; see ``search``. The trie, the nodes of its beam and their scores, in no order."""
+    """One canvas; see ``search_batch``. The trie, the nodes of its beam and their scores, in no order."""
     size = options.beam
     trie = new_trie(1 + positions * size, max(len(lm.offsets) - 1, 1))
     new_root(trie, lm)
@@ -211,7 +212,7 @@ def search_sentence(
 
 
 @compiled
-def search(
+def search_batch(
     tokens: np.ndarray, log_probs: np.ndarray, blank: np.ndarray, bound: np.ndarray, lm: Tables, options: Options
 ) -> Tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
     """The beams of every sentence.
@@ -249,3 +250,19 @@ def search(
                 certainty[row, place, trie.length[node] - 1] = trie.certainty[node]
                 node = trie.parent[node]
     return found, certainty, lengths, scores
+
+
+def kept_search(sources: int) -> Any:
+    """``search_batch``, to be called; compiled anew when ``sources``, the digest of this folder, has changed."""
+
+    @compiled_once
+    def search(
+        tokens: np.ndarray, log_probs: np.ndarray, blank: np.ndarray, bound: np.ndarray, lm: Tables, options: Options
+    ) -> Tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
+        _ = sources
+        return search_batch(tokens, log_probs, blank, bound, lm, options)
+
+    return search
+
+
+search = kept_search(digest(Path(__file__).parent))

@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from fairseq_convtext.decoding.prefix_beam import Prefixes
+from fairseq_convtext.decoding.prefix_beam import Prefixes, reordered
 from fairseq_convtext.losses.ctc import log_likelihoods
 from fairseq_convtext.modules.masking import pad_right, padding_mask
 
@@ -32,7 +32,10 @@ def writes_ctc_canvas(model: Any) -> bool:
 def is_autoregressive(model: Any) -> bool:
     """Whether the model predicts each token from those before it, and scores the whole vocabulary."""
     decoder = getattr(model, "decoder", None)
-    if not hasattr(model, "encoder") or decoder is None or hasattr(decoder, "is_ctc"):
+    # The last is what fairseq's own parallel models have.
+    if not hasattr(model, "encoder") or hasattr(decoder, "is_ctc") or hasattr(model, "allow_length_beam"):
+        return False
+    if decoder is None:
         return False
     return getattr(decoder, "adaptive_softmax", None) is None
 
@@ -176,8 +179,4 @@ def judged_prefixes(prefixes: Prefixes, net_input: Dict[str, Tensor], judges: Ju
     prefixes = first_of_beams(prefixes, judges.most)
     found = [judgements(judge, net_input, prefixes) for judge in judges.judges]
     total = combined(prefixes, found, judges.weights, judges.token_bonus)
-    score, order = total.sort(dim=1, descending=True, stable=True)
-    wide = order[:, :, None].expand_as(prefixes.tokens)
-    return Prefixes(
-        prefixes.tokens.gather(1, wide), prefixes.certainty.gather(1, wide), prefixes.lengths.gather(1, order), score
-    )
+    return reordered(prefixes._replace(score=total), total.argsort(dim=1, descending=True, stable=True))

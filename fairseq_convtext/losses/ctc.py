@@ -15,6 +15,8 @@ from torch import Tensor
 NEG_INF = float("-inf")
 # Elements of the vocabulary-sized tensor that are handled at a time.
 SLICE_ELEMENTS = {"cpu": 1 << 19, "cuda": 1 << 27}
+# Targets of given canvases that are scored at a time: each has a table of its positions and states.
+TARGETS_AT_ONCE = 128
 
 
 def required_positions(targets: Tensor, target_lengths: Tensor) -> Tensor:
@@ -208,12 +210,16 @@ def log_likelihoods(
     Returns:
         float32 ``(targets,)``; -inf where the canvas is too short.
     """
-    states = interleave_blanks(targets, blank)
+    normaliser = torch.cat([logits[part].float().logsumexp(dim=2) for part in vocabulary_slices(logits)])
     columns = torch.arange(logits.size(1), device=logits.device)
-    emissions = logits[rows[:, None, None], columns[None, :, None], states[:, None, :]].float()
-    emissions = emissions - logits.float().logsumexp(dim=2)[rows][:, :, None]
-    alpha, scale = forward_scores(emissions, states)
-    return path_total(alpha, scale, lengths[rows], 2 * target_lengths + 1).float()
+    found = []
+    for start in range(0, len(rows), TARGETS_AT_ONCE):
+        part = slice(start, start + TARGETS_AT_ONCE)
+        row, states = rows[part], interleave_blanks(targets[part], blank)
+        emissions = logits[row[:, None, None], columns[None, :, None], states[:, None, :]].float()
+        alpha, scale = forward_scores(emissions - normaliser[row][:, :, None], states)
+        found.append(path_total(alpha, scale, lengths[row], 2 * target_lengths[part] + 1).float())
+    return torch.cat(found)
 
 
 def reference_ctc_loss(logits: Tensor, targets: Tensor, lengths: Tensor, target_lengths: Tensor, blank: int) -> Tensor:

@@ -80,7 +80,8 @@ class ConvStack(nn.Module):
             if self.dense:
                 x = torch.cat([x, y], dim=-1)
             else:
-                x = x + y if torch.is_grad_enabled() else y.add_(x)
+                # Under autocast x may have more digits than y, which the sum must keep.
+                x = x + y if torch.is_grad_enabled() or x.dtype != y.dtype else y.add_(x)
             if taps and number in taps:
                 x = taps[number](x)
         return self.norm(self.transition(x))

@@ -1,7 +1,7 @@
 """``translation_convtext``: fairseq's translation task with parallel decoding, and no sentence lost."""
 
 from dataclasses import dataclass, field
-from typing import Any, List, Optional
+from typing import Any, Callable, Dict, Hashable, List, Optional
 
 import torch
 from fairseq import utils
@@ -61,6 +61,16 @@ class TranslationConvtextTask(TranslationTask):
     has no effect, in training too; and a sentence beyond the limits is an error of one sentence.
     """
 
+    def __init__(self, cfg: TranslationConvtextConfig, src_dict: Any, tgt_dict: Any) -> None:
+        super().__init__(cfg, src_dict, tgt_dict)
+        self.loaded: Dict[Hashable, Any] = {}
+
+    def load_once(self, key: Hashable, load: Callable[[], Any]) -> Any:
+        """What generators read and never change; fairseq makes one for every call of model.translate()."""
+        if key not in self.loaded:
+            self.loaded[key] = load()
+        return self.loaded[key]
+
     def build_generator(self, models: List[Any], args: Any, seq_gen_cls: Any = None, **kwargs: Any) -> Any:
         """One pass and an argmax; the stock generator where the options ask for what only it can do."""
         search = self.search_options()
@@ -98,12 +108,9 @@ class TranslationConvtextTask(TranslationTask):
             return None
         if self.cfg.ctc_lm_weight < 0:
             raise ConvTextError(f"--ctc-lm-weight must not be negative; found {self.cfg.ctc_lm_weight}.")
-        lm = NgramModel.load(path) if path else None
-        if lm is not None and lm.vocabulary != len(self.target_dictionary):
-            raise ConvTextError(
-                f"the n-gram model {path} has {lm.vocabulary} symbols and the target dictionary "
-                f"{len(self.target_dictionary)}: train it on text of this dictionary with scripts/train_ngram.py."
-            )
+        lm = self.load_once(path, lambda: NgramModel.load(path)) if path else None
+        if lm is not None:
+            lm.check_dictionary(self.target_dictionary.symbols)
         return SearchOptions(beam, lm=lm, lm_weight=self.cfg.ctc_lm_weight, token_bonus=self.cfg.ctc_token_bonus)
 
     def judges(self, model: Any, nbest: int) -> Optional[Judges]:
@@ -129,7 +136,9 @@ class TranslationConvtextTask(TranslationTask):
             raise ConvTextError(f"--ctc-judged must be at least --nbest {nbest}; found {most}.")
         like = next(model.parameters())
         dtype = "bfloat16" if like.dtype == torch.bfloat16 else "float32"
-        return Judges(load_judges(paths, self, like.device, dtype), weights, self.cfg.ctc_judge_token_bonus, most)
+        key = (*paths, like.device, dtype)
+        models = self.load_once(key, lambda: load_judges(paths, self, like.device, dtype))
+        return Judges(models, weights, self.cfg.ctc_judge_token_bonus, most)
 
     def get_batch_iterator(self, dataset: Any, *args: Any, **kwargs: Any) -> Any:
         """As fairseq's, but a last batch of any size is kept.

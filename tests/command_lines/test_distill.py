@@ -123,6 +123,7 @@ def test_a_lost_sentence_is_an_error(distilled, command):
         (["--shards", "0"], "--shards must be a number from 1 on; found 0"),
         (["--data", "a", "--path", "x", "--out", "y", "--references", "1"], "give --more-source too"),
         (["--data", "a", "--path", "x", "--out", "y", "--", "--remove-bpe"], "--remove-bpe after -- would lose"),
+        (["--data", "a", "--path", "x", "--out", "y", "--judge", "z", "--", "--lenpen=0"], "--lenpen after -- would mislead the judges"),
     ],
 )
 def test_wrong_arguments_are_named(arguments, message):
@@ -179,4 +180,17 @@ def test_references_stay_and_judges_choose_for_the_rest(corpus, teacher, checkpo
     targets = Dictionary.load(str(corpus / "dict.l.txt"))
     for number, ids in enumerate(made["l"][-3:]):
         assert targets.string(ids) in [text for key, _, text in offered if int(key) == number]
+    (tmp_path / "bin").rename(tmp_path / "away")
+    code, errors = finish(start(*arguments[:-1], 2))
+    assert code == 1 and "was made with other settings" in errors  # than an --nbest of 3
+    (tmp_path / "away").rename(tmp_path / "bin")
     assert "references, 2 times each" in (tmp_path / "bin" / "DISTILLED").read_text()
+
+
+def test_more_shards_than_sentences_leave_none_without_one(corpus, teacher, tmp_path):
+    (tmp_path / "more.d").write_text("0 1 2\n3 4\n5 5 6 7\n")
+    arguments = ["--data", corpus, "--path", teacher, "--out", tmp_path, "--cpu", "--references", 1]
+    code, errors = finish(start(*arguments, "--more-source", tmp_path / "more.d"))
+    assert code == 0, errors[-2000:]
+    assert sorted(file.name for file in (tmp_path / "shards").iterdir() if not file.suffix) == ["0", "1", "2"]
+    assert len((tmp_path / "train.l").read_text().splitlines()) == SENTENCES["train"] + 3

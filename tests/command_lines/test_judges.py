@@ -1,18 +1,23 @@
 """Judges of a CTC search (--ctc-judges) and the script that finds their weights, through the real command lines."""
 
 import functools
+import re
 import sys
+from argparse import Namespace
 from pathlib import Path
 
 import pytest
 import torch
+from fairseq import checkpoint_utils, utils
 from sacrebleu.metrics import BLEU
 
 from fairseq_convtext.errors import ConvTextError
+from fairseq_convtext.tasks import translation_convtext
 from tests.command_lines.commands import lines, run
 from tests.command_lines.conftest import SENTENCES, make_sentences, translate
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[2] / "scripts"))
+import tune_blank_penalty  # noqa: E402
 import tune_judges  # noqa: E402
 
 # A bonus that makes the search prefer translations with letters too many.
@@ -117,3 +122,31 @@ def test_what_cannot_judge_is_one_sentence(corpus, user_dir, checkpoints, tmp_pa
         generate(corpus, user_dir, ctc, "--ctc-beam", 5, "--ctc-judges", tmp_path / "broken.pt")
     with pytest.raises(ConvTextError, match="a judge must be a CTC model of this plugin"):
         generate(corpus, user_dir, ctc, "--ctc-beam", 5, "--ctc-judges", position)
+
+
+def test_a_generator_made_anew_does_not_read_the_judges_again(
+    corpus, user_dir, checkpoints, monkeypatch
+):
+    utils.import_user_module(Namespace(user_dir=str(user_dir)))
+    # What the command line of fairseq fills in from its other options.
+    rest = {"train_subset": "train", "dataset_impl": None, "required_seq_len_multiple": 1}
+    options = {"ctc_beam": 5, "ctc_judges": str(checkpoints("ctc"))}
+    cfg = translation_convtext.TranslationConvtextConfig(data=str(corpus), **options, **rest)
+    task = translation_convtext.TranslationConvtextTask.setup_task(cfg)
+    models, _ = checkpoint_utils.load_model_ensemble([str(checkpoints("ctc"))], task=task)
+    first = task.build_generator(models, Namespace(beam=1))
+    monkeypatch.delattr(translation_convtext, "load_judges")
+    again = task.build_generator(models, Namespace(beam=1))
+    assert again is not first and again.judges.judges is first.judges.judges
+
+
+@pytest.mark.parametrize("script", [tune_judges, tune_blank_penalty])
+def test_a_file_that_is_no_checkpoint_is_one_sentence(script, corpus, tmp_path, capsys):
+    for name in ("valid.l", "broken.pt"):
+        (tmp_path / name).write_text("no checkpoint\n")
+    (tmp_path / "flags").write_text("--ctc-beam=5\n")
+    arguments = [corpus, "--path", tmp_path / "broken.pt", "--reference", tmp_path / "valid.l"]
+    if script is tune_judges:
+        arguments += ["--search", tmp_path / "flags", "--judges", tmp_path / "broken.pt"]
+    assert script.main([str(argument) for argument in arguments]) == 1
+    assert re.search(r"^error: .*broken.pt is no checkpoint of fairseq", capsys.readouterr().err, re.MULTILINE)

@@ -157,6 +157,8 @@ def test_consistency_trains_on_two_readings_and_costs_nothing_where_they_are_equ
     torch.manual_seed(1)
     large, *_ = step(make_criterion(task, consistency=5.0), noisy, batch)
     assert large > small
+    losses, *_ = step(make_criterion(task, consistency=5.0), noisy, batch, reduce=False)
+    assert losses.eq(0.0).tolist() == [False, True, False]  # no canvas that cannot hold its target teaches anything
     # In evaluation there is one reading.
     torch.testing.assert_close(step(make_criterion(task, consistency=5.0), noisy.eval(), batch)[0], plain[0])
 

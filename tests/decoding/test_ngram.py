@@ -3,7 +3,7 @@ import itertools
 import pytest
 import torch
 
-from fairseq_convtext.decoding.ngram import NgramModel, train_ngram
+from fairseq_convtext.decoding.ngram import NgramModel, digest, train_ngram
 from fairseq_convtext.errors import ConvTextError
 
 START, EOS, VOCABULARY = 0, 2, 7
@@ -93,3 +93,16 @@ def test_perplexity_on_its_own_text_is_that_of_the_stored_probabilities():
     share = 0.5 * 2 / 2 / (VOCABULARY - 1)
     found = model.score(torch.empty(0, dtype=torch.int64), torch.tensor([3])).exp()
     assert float(found) == pytest.approx(0.25 + share)
+
+
+def test_a_model_belongs_to_the_symbols_of_its_dictionary_and_not_only_to_their_number(tmp_path):
+    model, symbols = train_ngram(random_text(6), 3, VOCABULARY, START, EOS), [str(n) for n in range(VOCABULARY)]
+    model.check_dictionary(symbols[::-1])  # made before a model knew
+    model.symbols = digest(symbols)
+    torch.save(model.state_dict(), tmp_path / "lm.pt")
+    loaded = NgramModel.load(str(tmp_path / "lm.pt"))
+    loaded.check_dictionary(symbols)
+    with pytest.raises(ConvTextError, match=f"has {VOCABULARY} symbols and the target dictionary others: train it"):
+        loaded.check_dictionary(symbols[::-1])
+    with pytest.raises(ConvTextError, match=f"has {VOCABULARY} symbols and the target dictionary 3: train it"):
+        model.check_dictionary(symbols[:3])

@@ -9,8 +9,10 @@ from fairseq_convtext.decoding.one_pass import Symbols
 from fairseq_convtext.decoding.prefix_beam import (
     SearchOptions,
     hypothesis_at,
+    no_longer_than,
     prefix_beam_search,
 )
+from fairseq_convtext.errors import ConvTextError
 
 EOS, START = 0, 5
 TOKENS = (1, 2, 3)
@@ -185,3 +187,19 @@ def test_a_token_below_the_least_probability_is_not_tried_where_it_is_improbable
 
     assert (6, 5) in found_by(0.0) and (6, 5) in found_by(0.01)
     assert (6, 5) not in found_by(0.03) and {(5, 6), (6,), (5,)} <= found_by(0.03)
+
+
+def test_prefixes_that_are_too_long_are_passed_over_and_the_others_keep_their_order():
+    _, symbols = random_canvas(3)
+    found = prefix_beam_search(symbols, torch.tensor([5, 5]), WIDE, EOS)
+    assert no_longer_than(found, torch.tensor([5, 5])) is found
+    limits = torch.tensor([2, 5])
+    shorter = no_longer_than(found, limits)
+    for row, limit in enumerate(limits.tolist()):
+        kept = [(tokens, score) for tokens, score in beams(found, row).items() if len(tokens) <= limit]
+        assert list(beams(shorter, row).items()) == kept
+    assert next(iter(beams(shorter, 1))) == next(iter(beams(found, 1)))
+    lengths = torch.stack([hypothesis_at(shorter, place, EOS)[0].lengths for place in range(WIDE.beam)])
+    assert lengths[:, 0].max() == 3 and lengths[:, 1].max() == 6  # with EOS
+    with pytest.raises(ConvTextError, match=r"allow \(0 tokens; the best has \d\): raise --max-len-b"):
+        no_longer_than(found, torch.tensor([5, 0]))

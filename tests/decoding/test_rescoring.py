@@ -14,6 +14,7 @@ from fairseq_convtext.decoding.rescoring import (
     Judge,
     Judges,
     combined,
+    is_autoregressive,
     judged_prefixes,
     judgements,
     translation_log_probs,
@@ -168,3 +169,13 @@ def test_a_bonus_counts_for_every_token():
     )
     judged = [torch.tensor([[-2.0, -10.0]])]
     torch.testing.assert_close(combined(prefixes, judged, [0.5], 1.0), torch.tensor([[-1.0, -5.0]]))
+
+
+def test_a_parallel_model_of_fairseq_is_not_taken_for_an_autoregressive_one():
+    class Parallel:
+        encoder, decoder, allow_length_beam = object(), object(), True
+
+    class Autoregressive:
+        encoder, decoder = object(), object()
+
+    assert is_autoregressive(Autoregressive()) and not is_autoregressive(Parallel())

@@ -40,7 +40,9 @@ def test_value_and_gradient_equal_the_reference(seed, tight):
     torch.testing.assert_close(ours.grad, theirs.grad, rtol=0, atol=1e-4)
 
 
-def test_any_number_of_targets_is_scored_on_one_canvas():
+@pytest.mark.parametrize("at_once", [1, 3, 128])
+def test_any_number_of_targets_is_scored_on_one_canvas(at_once, monkeypatch):
+    monkeypatch.setattr(ctc, "TARGETS_AT_ONCE", at_once)
     logits, _, lengths, _ = random_case(2, tight=False)
     rows = torch.tensor([0, 3, 3, 1, 0, 4, 2, 3])
     _, targets, _, target_lengths = random_case(5, tight=False, batch=len(rows))

@@ -77,3 +77,14 @@ def test_options_that_make_no_sense_are_refused_with_the_flag(change, flag):
     options = dict(layers=2, channels=8, kernel_size=3, dilations=[1])
     with pytest.raises(ConvTextError, match=flag):
         ConvStack(**{**options, **change})
+
+
+def test_without_gradients_a_stack_under_autocast_is_as_exact_as_with_them():
+    torch.manual_seed(1)
+    stack, x = ConvStack(2, 16, 3, (1, 2), "glu", "residual").eval(), 30.0 * torch.randn(2, 9, 16)
+    with torch.autocast("cpu", torch.bfloat16):
+        wanted = stack(x, None)
+        with torch.no_grad():
+            found = stack(x, None)
+    assert found.dtype == wanted.dtype
+    torch.testing.assert_close(found, wanted, rtol=0, atol=0)

@@ -1,0 +1,54 @@
+"""What numba keeps on disk is made anew when any file that went into it has changed."""
+
+import subprocess
+import sys
+from pathlib import Path
+
+from fairseq_convtext.decoding.compiling import digest
+
+ROOT = Path(__file__).resolve().parents[2]
+CALLED = "from fairseq_convtext.decoding.compiling import compiled\n\n@compiled\ndef part(x):\n    return x + {}\n"
+CALLER = """
+import sys
+from pathlib import Path
+from called import part
+from fairseq_convtext.decoding.compiling import compiled_once, digest
+
+def kept(sources):
+    @compiled_once
+    def whole(x):
+        _ = sources
+        return 2 * part(x)
+    return whole
+
+whole = kept(digest(Path(__file__).parent))
+print(whole(1.0), sum(whole.stats.cache_hits.values()))
+"""
+
+
+def test_a_change_in_the_file_of_a_function_that_is_called_is_noticed(tmp_path):
+    (tmp_path / "caller.py").write_text(CALLER)
+
+    def found(added):
+        (tmp_path / "called.py").write_text(CALLED.format(added))
+        program = f"import sys; sys.path[:0] = [{str(tmp_path)!r}, {str(ROOT)!r}]; import caller"
+        done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, timeout=300)
+        assert done.returncode == 0, done.stderr
+        return done.stdout.split()
+
+    assert found(1) == ["4.0", "0"]
+    assert found(1) == ["4.0", "1"]  # from the disk
+    assert found(2) == ["6.0", "0"]
+    assert found(1) == ["4.0", "1"]
+
+
+def test_the_digest_of_a_folder_tells_names_and_contents(tmp_path):
+    (tmp_path / "a.py").write_text("1")
+    seen = {digest(tmp_path)}
+    (tmp_path / "note.txt").write_text("no source")
+    assert digest(tmp_path) in seen
+    (tmp_path / "a.py").write_text("2")
+    seen.add(digest(tmp_path))
+    (tmp_path / "a.py").rename(tmp_path / "b.py")
+    seen.add(digest(tmp_path))
+    assert len(seen) == 3

@@ -57,7 +57,7 @@ for file in "$path" "${needed[@]}" "$out/spm.model"; do
     [[ -f "$file" ]] || convtext_fail "no file $file: run scripts/benchmark_multi30k.sh first; see $0 --help."
 done
 if [[ "$kind" == self-trained ]]; then
-    # As many as are worth their time: all thirty would take six times as long for half a BLEU.
+    # As many as are worth their time: all thirty would take six times as long for 0.7 BLEU.
     mapfile -t search < <(sed 's/^--ctc-beam=.*/--ctc-beam=10/' "$search_flags")
     options=(--references 1 -- --task translation_convtext "${search[@]}" --ctc-judged 5)
     options+=(--model-overrides "{'generation_dtype': 'auto'}")

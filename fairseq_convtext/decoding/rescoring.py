@@ -32,10 +32,10 @@ def writes_ctc_canvas(model: Any) -> bool:
 def is_autoregressive(model: Any) -> bool:
     """Whether the model predicts each token from those before it, and scores the whole vocabulary."""
     decoder = getattr(model, "decoder", None)
-    # The last is what fairseq's own parallel models have.
-    if not hasattr(model, "encoder") or hasattr(decoder, "is_ctc") or hasattr(model, "allow_length_beam"):
+    if not hasattr(model, "encoder") or decoder is None:
         return False
-    if decoder is None:
+    # Parallel models: this project's, and fairseq's own.
+    if hasattr(decoder, "is_ctc") or hasattr(model, "allow_length_beam"):
         return False
     return getattr(decoder, "adaptive_softmax", None) is None
 

@@ -85,6 +85,24 @@ def test_nbest_gives_different_hypotheses_the_best_first(corpus, user_dir, check
         assert list(map(float, scores)) == sorted(map(float, scores), reverse=True)
 
 
+def test_too_long_hypotheses_are_passed_over_by_the_limit_of_the_sentence_whatever_its_batch(
+    corpus, user_dir, checkpoints
+):
+    flags = ["--ctc-beam", 30, "--gen-subset", "valid", "--max-len-a", 1, "--max-len-b", 0]
+    found = {size: generate(corpus, user_dir, checkpoints("ctc"), *flags, "--batch-size", size) for size in (1, 100)}
+    texts = {
+        size: {key: hypotheses[0].split("\t")[1] for key, hypotheses in lines(output, "H").items()}
+        for size, output in found.items()
+    }
+    assert texts[1] == texts[100]
+    longer = 0
+    for key, source in lines(found[1], "S").items():
+        limit = len(source[0].split()) + 1  # EOS counts
+        assert len(texts[1][key].split()) <= limit
+        longer += len(translate(source[0]).split()) > limit
+    assert longer > 5  # there was something to pass over
+
+
 def test_options_that_do_not_go_together_are_one_sentence(corpus, user_dir, checkpoints, lm, tmp_path):
     ctc, position = checkpoints("ctc"), checkpoints("position")
     with pytest.raises(ConvTextError, match="--ctc-lm needs a search: add --ctc-beam"):

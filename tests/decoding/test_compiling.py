@@ -4,6 +4,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+from fairseq_convtext.decoding import prefix_beam_kernel
 from fairseq_convtext.decoding.compiling import digest
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -40,6 +41,11 @@ def test_a_change_in_the_file_of_a_function_that_is_called_is_noticed(tmp_path):
     assert found(1) == ["4.0", "1"]  # from the disk
     assert found(2) == ["6.0", "0"]
     assert found(1) == ["4.0", "1"]
+
+
+def test_the_search_is_made_anew_when_a_file_of_its_folder_has_changed():
+    closed_over = [cell.cell_contents for cell in prefix_beam_kernel.search.py_func.__closure__]
+    assert digest(Path(prefix_beam_kernel.__file__).parent) in closed_over
 
 
 def test_the_digest_of_a_folder_tells_names_and_contents(tmp_path):

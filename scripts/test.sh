@@ -39,7 +39,9 @@ fi
 
 # The tests work on small tensors, where a second thread costs more than it gains.
 export OMP_NUM_THREADS="${OMP_NUM_THREADS:-1}"
-# A file's tests stay together: they share what is trained once.
+# A file's tests stay together: they share what is trained once. Files go in the order of tests/conftest.py.
 parallel=()
-if "$PYTHON" -c 'import xdist' 2>/dev/null; then parallel=(-n "${CONVTEXT_TEST_PROCESSES:-2}" --dist loadfile); fi
+if "$PYTHON" -c 'import xdist' 2>/dev/null; then
+    parallel=(-n "${CONVTEXT_TEST_PROCESSES:-2}" --dist loadfile --no-loadscope-reorder)
+fi
 exec "$PYTHON" -m pytest -q ${parallel[@]+"${parallel[@]}"} ${pytest_arguments[@]+"${pytest_arguments[@]}"}

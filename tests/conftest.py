@@ -1,9 +1,15 @@
 """What all tests share."""
 
 from pathlib import Path
+from typing import List
 
 import pytest
 import torch
+
+
+def pytest_collection_modifyitems(items: List[pytest.Item]) -> None:
+    """Command lines first: of several processes none is left with the longest files when the others have finished."""
+    items.sort(key=lambda item: item.path.parent.name not in ("command_lines", "scripts"))
 
 
 @pytest.fixture(autouse=True)

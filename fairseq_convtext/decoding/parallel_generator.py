@@ -36,13 +36,6 @@ def reasons_for_stock_generator(
     models: List[Any], args: Any, seq_gen_cls: Any, kwargs: Dict[str, Any]
 ) -> List[str]:
     """Which generation options ask for more than the best hypothesis of one model."""
-    if getattr(args, "score_reference", False) and any(
-        getattr(getattr(model, "decoder", None), "is_ctc", False) for model in models
-    ):
-        raise ConvTextError(
-            "--score-reference needs one position per target token, and this model was trained with "
-            "--target-alignment ctc: fairseq-validate gives its loss on the references."
-        )
     reasons = [name for name, value in NO_SEARCH.items() if (getattr(args, name, value) or value) != value]
     extra = kwargs.get("extra_gen_cls_kwargs") or {}
     if extra.get("lm_model") is not None:

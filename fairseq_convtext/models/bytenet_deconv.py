@@ -256,6 +256,12 @@ class BytenetDeconvModel(FairseqEncoderDecoderModel):
         self, net_output: Tuple[Tensor, Dict[str, Any]], log_probs: bool, sample: Optional[Dict[str, Any]] = None
     ) -> Tensor:
         """As the base class; columns of ``next_column`` are log-probabilities already."""
+        # Of all that asks, fairseq's SequenceScorer alone gives a sample; it takes column t for target token t.
+        if self.decoder.is_ctc and sample is not None:
+            raise ConvTextError(
+                "--score-reference needs one position per target token, and this model was trained with "
+                "--target-alignment ctc: fairseq-validate gives its loss on the references."
+            )
         scores, extra = net_output
         if "log_probs" in extra and torch.equal(scores, extra["log_probs"]):
             return scores if log_probs else scores.exp()

@@ -18,7 +18,7 @@ class Upsample(nn.Module):
 
     With padding p = ceil(stride / 2) and kernel width stride + 2p the law
     ``L_out = (L_in - 1) * stride - 2p + kernel`` gives stride * L_in, and every output position sees at least two
-    input positions.
+    input positions, but for the first and last stride // 2, which may see one.
 
     Shape: ``(batch, positions, channels)`` to ``(batch, stride * positions, channels)``.
     """

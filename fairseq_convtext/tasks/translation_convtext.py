@@ -42,7 +42,7 @@ class TranslationConvtextConfig(TranslationConfig):
     )
     ctc_judge_weights: List[float] = field(
         default_factory=list,
-        metadata={"help": "ctc: one for each of --ctc-judges, such as 0.5,1 (default: 0.5; scripts/tune_judges.py)"},
+        metadata={"help": "ctc: one for each of --ctc-judges, such as 0.5,1; where left out 0.5 each"},
     )
     ctc_judge_token_bonus: float = field(
         default=0.0, metadata={"help": "ctc: with judges, added for every token besides --ctc-token-bonus"}

@@ -22,18 +22,20 @@ def make_sentences(count: int, seed: int) -> List[str]:
     return [" ".join(generator.choices("0123456789", k=generator.randint(1, 7))) for _ in range(count)]
 
 
+def make_corpus(folder: Path, sentences: Dict[str, int], *flags: object) -> Path:
+    """The folder that fairseq-preprocess made, with its flags, of as many sentences of each split."""
+    for seed, (split, count) in enumerate(sentences.items()):
+        sources = make_sentences(count, seed)
+        (folder / f"{split}.d").write_text("".join(f"{s}\n" for s in sources), encoding="utf-8")
+        (folder / f"{split}.l").write_text("".join(f"{translate(s)}\n" for s in sources), encoding="utf-8")
+    prefixes = [f"--{split}pref={folder / split}" for split in sentences]
+    run("preprocess", "--source-lang", "d", "--target-lang", "l", *prefixes, "--destdir", folder / "bin", *flags)
+    return folder / "bin"
+
+
 @pytest.fixture(scope="session")
 def corpus(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The folder that fairseq-preprocess made."""
-    raw = tmp_path_factory.mktemp("raw")
-    for seed, (split, count) in enumerate(SENTENCES.items()):
-        sources = make_sentences(count, seed)
-        (raw / f"{split}.d").write_text("".join(f"{s}\n" for s in sources), encoding="utf-8")
-        (raw / f"{split}.l").write_text("".join(f"{translate(s)}\n" for s in sources), encoding="utf-8")
-    binary = tmp_path_factory.mktemp("corpus") / "bin"
-    prefixes = [f"--{split}pref={raw / split}" for split in SENTENCES]
-    run("preprocess", "--source-lang", "d", "--target-lang", "l", *prefixes, "--destdir", binary)
-    return binary
+    return make_corpus(tmp_path_factory.mktemp("corpus"), SENTENCES)
 
 
 TINY = """

@@ -72,31 +72,31 @@ SENSELESS = {
 
 
 @pytest.mark.parametrize("flags", list(SENSELESS))
-def test_options_that_make_no_sense(train, tmp_path, flags):
+def test_options_that_make_no_sense_are_refused_with_the_flag(train, tmp_path, flags):
     assert re.search(SENSELESS[flags], sentence_of(train, tmp_path, 1, *ALIGNMENTS["ctc"], *flags.split()))
 
 
-def test_a_target_limit_below_the_shortest_target(user_dir, tmp_path):
+def test_a_target_limit_below_the_shortest_target_is_refused(user_dir, tmp_path):
     corpus = binarise(tmp_path, "a b c d e f")
     flags = ["--user-dir", user_dir, *SMALL, "--max-target-positions", 6, *TRAINING, "--save-dir", tmp_path]
     message = sentence_of(run, "train", corpus, *flags)
     assert "no training target fits --max-target-positions 6: the shortest has 7 tokens (EOS included)" in message
 
 
-def test_a_target_that_holds_the_symbol_of_the_blank(user_dir, tmp_path):
+def test_a_target_that_holds_the_symbol_of_the_blank_is_refused(user_dir, tmp_path):
     corpus = binarise(tmp_path, "a <s> b")
     flags = ["--user-dir", user_dir, *SMALL, *ALIGNMENTS["ctc"], *TRAINING, "--save-dir", tmp_path]
     message = sentence_of(run, "train", corpus, *flags)
     assert "holds '<s>', which CTC keeps for the blank: take it out of the target text" in message
 
 
-def test_the_ctc_criterion_with_a_position_model(train, tmp_path):
+def test_the_ctc_criterion_refuses_a_position_model(train, tmp_path):
     message = sentence_of(train, tmp_path, 1, "--target-alignment", "position", "--criterion", "convtext_ctc")
     assert "convtext_ctc needs --target-alignment ctc; found --target-alignment position" in message
 
 
 @pytest.mark.parametrize("criterion", ["cross_entropy", "label_smoothed_cross_entropy"])
-def test_a_position_wise_criterion_with_a_ctc_model(train, tmp_path, criterion):
+def test_a_position_wise_criterion_refuses_a_ctc_model(train, tmp_path, criterion):
     message = sentence_of(train, tmp_path, 1, "--target-alignment", "ctc", "--criterion", criterion)
     assert "--target-alignment ctc" in message and "use --criterion convtext_ctc" in message
 
@@ -109,13 +109,13 @@ STOCK = {
 
 
 @pytest.mark.parametrize("arch", list(STOCK))
-def test_the_ctc_criterion_with_a_stock_model(corpus, user_dir, tmp_path, arch):
+def test_the_ctc_criterion_refuses_a_stock_model(corpus, user_dir, tmp_path, arch):
     flags = ["--user-dir", user_dir, "--arch", arch, *STOCK[arch].split(), "--save-dir", tmp_path, *TRAINING]
     message = sentence_of(run, "train", corpus, "--criterion", "convtext_ctc", *flags)
     assert re.search("convtext_ctc needs .* such as --arch bytenet_deconv; found (FConv|Transformer)Model", message)
 
 
-def test_a_dictionary_without_room_for_the_blank():
+def test_a_dictionary_without_room_for_the_blank_is_refused():
     dictionary = Dictionary(bos="</s>")
     task = SimpleNamespace(cfg=SimpleNamespace(), source_dictionary=dictionary, target_dictionary=dictionary)
     ctc = BytenetDeconvConfig(target_alignment="ctc", max_target_positions=50)
@@ -123,14 +123,14 @@ def test_a_dictionary_without_room_for_the_blank():
     check_task(BytenetDeconvConfig(target_alignment="position", max_target_positions=50), task)
 
 
-def test_a_source_beyond_the_limit_of_the_model():
+def test_a_source_beyond_the_limit_of_the_model_is_refused():
     encoder = make_model(max_source_positions=5).encoder
     assert encoder(torch.full((1, 5), 4))["lengths"].tolist() == [5]
     message = sentence_of(encoder, torch.full((1, 6), 4))
     assert "6 tokens (EOS included), the limit is 5" in message and "--max-source-positions" in message
 
 
-def test_a_source_beyond_the_limit_of_the_command(corpus, user_dir, untrained):
+def test_a_source_beyond_the_limit_of_the_command_is_refused(corpus, user_dir, untrained):
     flags = ["--user-dir", user_dir, "--path", untrained / "checkpoint_last.pt", "--batch-size", 100]
     flags += ["--num-workers", 0, "--task", "translation_convtext", "--max-source-positions", 7]
     message = sentence_of(run, "generate", corpus, *flags)
@@ -140,7 +140,7 @@ def test_a_source_beyond_the_limit_of_the_command(corpus, user_dir, untrained):
 
 
 @pytest.mark.parametrize("command", ["train", "validate", "generate", "interactive"])
-def test_a_sentence_beyond_the_limit_under_the_stock_task(train, corpus, user_dir, untrained, tmp_path, command):
+def test_a_sentence_beyond_the_limit_is_named_by_the_stock_task(train, corpus, user_dir, untrained, tmp_path, command):
     limit = ["--task", "translation", "--max-source-positions", 7]
     stored = ["--user-dir", user_dir, "--path", untrained / "checkpoint_last.pt", *limit]
     stored += [] if command == "interactive" else ["--batch-size", 100]
@@ -164,7 +164,7 @@ def test_other_errors_keep_their_traceback():
     assert too_long(Exception("Size of sample #1 is odd")) is None
 
 
-def test_a_checkpoint_of_another_architecture(corpus, user_dir, tmp_path):
+def test_a_checkpoint_of_another_architecture_is_refused(corpus, user_dir, tmp_path):
     run("train", corpus, "--arch", "fconv", *STOCK["fconv"].split(), *TRAINING[:-1], "--save-dir", tmp_path)
     flags = ["--user-dir", user_dir, "--path", tmp_path / "checkpoint_last.pt", "--batch-size", 100]
     message = sentence_of(run, "generate", corpus, *flags, "--num-workers", 0, "--task", "translation_convtext")
@@ -172,7 +172,7 @@ def test_a_checkpoint_of_another_architecture(corpus, user_dir, tmp_path):
 
 
 @pytest.mark.parametrize("flags", ["--encoder-channels 32", "--encoder-layers 4"])
-def test_a_resumed_checkpoint_of_other_sizes(train, untrained, flags):
+def test_a_resumed_checkpoint_of_other_sizes_is_refused(train, untrained, flags):
     # fairseq replaces our error by its own, which names the file only.
     with pytest.raises(Exception, match="checkpoint_last.pt; please ensure that the architectures match") as info:
         train(untrained, 2, *ALIGNMENTS["ctc"], *flags.split())
@@ -181,7 +181,7 @@ def test_a_resumed_checkpoint_of_other_sizes(train, untrained, flags):
     assert message.endswith("or train into another --save-dir.")
 
 
-def test_a_checkpoint_with_other_dictionaries(user_dir, untrained, tmp_path):
+def test_a_checkpoint_with_other_dictionaries_is_refused(user_dir, untrained, tmp_path):
     corpus = binarise(tmp_path, "a b")
     flags = ["--user-dir", user_dir, "--path", untrained / "checkpoint_last.pt", "--gen-subset", "valid"]
     message = sentence_of(run, "generate", corpus, *flags, "--batch-size", 8)

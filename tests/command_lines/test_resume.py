@@ -58,10 +58,17 @@ def strict_loading(monkeypatch):
     monkeypatch.delenv("TORCH_FORCE_NO_WEIGHTS_ONLY_LOAD", raising=False)
 
 
-@pytest.mark.parametrize("remove_bpe", [[], ["--eval-bleu-remove-bpe"]], ids=["words", "remove-bpe"])
-@pytest.mark.parametrize("task", ["translation", "translation_convtext"])
+@pytest.mark.parametrize(
+    "alignment, task, remove_bpe",
+    [
+        ("position", "translation", []),
+        ("position", "translation_convtext", []),
+        ("ctc", "translation", ["--eval-bleu-remove-bpe"]),
+        ("ctc", "translation_convtext", ["--eval-bleu-remove-bpe"]),
+    ],
+)
 def test_a_checkpoint_with_bleu_loads_again(
-    corpus, user_dir, train, alignment, tmp_path, caplog, strict_loading, task, remove_bpe
+    corpus, user_dir, train, tmp_path, caplog, strict_loading, alignment, task, remove_bpe
 ):
     flags = [*ALIGNMENTS[alignment], "--task", task, "--eval-bleu", "--eval-bleu-args", '{"beam": 1}']
     flags += ["--eval-bleu-detok", "space", *remove_bpe, "--best-checkpoint-metric", "bleu"]

@@ -57,7 +57,7 @@ def test_the_stock_generator_runs_the_network_once_a_batch(corpus, user_dir, che
     monkeypatch.setattr(BytenetDeconvDecoder, "canvas", lambda *a: passes.append(1) or canvas(*a))
     monkeypatch.setattr(BytenetDeconvDecoder, "next_column", lambda *a: steps.append(1) or column(*a))
     monkeypatch.setattr(SequenceGenerator, "_generate", lambda *a, **k: batches.append(1) or batch(*a, **k))
-    generate(corpus, user_dir, checkpoint, "--beam", 3)
+    generate(corpus, user_dir, checkpoint, "--beam", 3, "--gen-subset", "valid", "--batch-size", 20)
     assert len(passes) == len(batches) > 1
     assert len(steps) > 3 * len(batches)
 
@@ -67,8 +67,10 @@ def test_the_parallel_generator_takes_no_steps(corpus, user_dir, checkpoint, mon
         raise AssertionError("a step was taken")
 
     monkeypatch.setattr(BytenetDeconvDecoder, "next_column", refuse)
-    output = generate(corpus, user_dir, checkpoint, "--task", "translation_convtext", "--beam", 5)
-    assert len(lines(output, "H")) == SENTENCES["test"]
+    output = generate(
+        corpus, user_dir, checkpoint, "--task", "translation_convtext", "--beam", 5, "--gen-subset", "valid"
+    )
+    assert len(lines(output, "H")) == SENTENCES["valid"]
 
 
 def test_beams_give_distinct_hypotheses_best_first(corpus, user_dir, checkpoint):

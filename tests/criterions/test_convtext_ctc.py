@@ -127,12 +127,12 @@ def test_a_model_in_fairseqs_wrapper_for_several_processes_gives_the_same_loss(t
 
 @pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
 def test_every_parameter_learns_with_glancing(task, dtype):
-    model = make_model(task, target_alignment="ctc", length_bound_a=1.0, length_bound_b=3.0, compute_dtype=dtype)
+    model = make_model(task, target_alignment="ctc", length_bound_a=2.0, length_bound_b=3.0, compute_dtype=dtype)
     *_, gradients = step(make_criterion(task, glancing_ratio="0.5"), model.train(), make_batch(SOURCES, TARGETS))
-    assert [name for name, gradient in gradients.items() if gradient is None] == []
+    assert [name for name, gradient in gradients.items() if gradient is None or not gradient.any()] == []
 
 
-def test_glancing_helps_in_training_only(task, model):
+def test_glancing_changes_the_loss_in_training_only(task, model):
     plain, glancing = make_criterion(task), make_criterion(task, glancing_ratio="1")
     batch = make_batch(SOURCES, TARGETS)
     assert float(glancing(model.train(), batch)[0]) != float(plain(model, batch)[0])

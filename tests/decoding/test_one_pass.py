@@ -33,10 +33,21 @@ def test_ctc_reading_is_the_collapsed_best_path(seed):
         if wanted:
             assert tokens == wanted + [EOS]
         else:  # nothing but blanks: the most certain token stands
-            assert len(tokens) == 2 and tokens[0] not in (BLANK, PAD, EOS)
+            written = log_probs[row, :n].clone()
+            written[:, BLANK] = float("-inf")
+            assert tokens == [int(written.amax(dim=0).argmax()), EOS]
         for token, log_prob, position in zip(tokens[:-1], found.log_probs[row], found.positions[row]):
             assert float(log_prob) == pytest.approx(float(log_probs[row, position, token]), abs=1e-6)
         assert float(found.log_probs[row, length - 1]) == 0.0
+
+
+def test_a_canvas_of_blanks_gives_its_most_certain_token_wherever_it_stands():
+    scores = torch.zeros(1, 4, 5)
+    scores[:, :, BLANK] = 9.0
+    scores[0, 2, 4] = 3.0
+    scores[0, 3, 3] = 2.0
+    found = read_ctc(scores_to_symbols(scores, forbidden=[PAD, EOS], blank=BLANK), torch.tensor([4]), BLANK, EOS)
+    assert found.tokens[0].tolist() == [4, EOS] and found.positions[0, 0] == 2
 
 
 def test_a_blank_penalty_only_adds_tokens():

@@ -15,18 +15,13 @@ def make(block, connectivity, layers=4, kernel_size=3, dilations=(1, 2), **optio
 
 
 @pytest.mark.parametrize("block, connectivity", VARIANTS)
-def test_shape_stays(block, connectivity):
-    x = torch.randn(2, 7, 8)
-    assert make(block, connectivity)(x, padding_mask(torch.tensor([7, 3]), 7)).shape == x.shape
-
-
-@pytest.mark.parametrize("block, connectivity", VARIANTS)
 def test_an_output_does_not_depend_on_batch_mates_or_padding(block, connectivity):
     stack = make(block, connectivity)
     x, lengths = torch.randn(3, 12, 8), torch.tensor([12, 5, 1])
     together = stack(x, padding_mask(lengths, 12))
     for row, n in enumerate(lengths.tolist()):
         alone = stack(x[row : row + 1, :n], padding_mask(lengths[row : row + 1], n))
+        assert alone.shape == (1, n, 8)
         torch.testing.assert_close(together[row, :n], alone[0], rtol=0, atol=1e-5)
 
 

@@ -2,7 +2,6 @@ import unittest.mock
 
 import pytest
 import torch
-from torch import nn
 
 from fairseq_convtext.errors import ConvTextError
 from fairseq_convtext.modules.masking import padding_mask
@@ -21,6 +20,19 @@ def make(strides):
 def test_one_stage_multiplies_the_length_by_its_stride(stride, size):
     y = Upsample(4, stride)(torch.randn(2, size, 4), padding_mask(torch.tensor([size, 1]), size))
     assert y.shape == (2, stride * size, 4)
+
+
+@pytest.mark.parametrize("stride", [1, 2, 3, 4, 5])
+def test_one_stage_is_torch_s_transposed_convolution_and_has_its_gradients(stride):
+    torch.manual_seed(0)
+    upsample, x = Upsample(4, stride).double(), torch.randn(2, 6, 4, dtype=torch.double, requires_grad=True)
+    torch.nn.init.normal_(upsample.conv.bias)
+    found = upsample(x, padding_mask(torch.tensor([6, 6]), 6))
+    wanted = upsample.conv(x.transpose(1, 2)).transpose(1, 2)
+    torch.testing.assert_close(found, wanted)
+    weights, probe = [x, upsample.conv.weight, upsample.conv.bias], torch.randn_like(found)
+    for one, other in zip(*(torch.autograd.grad((y * probe).sum(), weights) for y in (found, wanted))):
+        torch.testing.assert_close(one, other)
 
 
 @pytest.mark.parametrize("stride", [1, 2, 3, 4, 5])
@@ -69,14 +81,14 @@ def test_a_source_shorter_than_the_bound_needs_is_extended_by_the_learned_vector
     assert not x[1, :2].any()
 
 
-def test_every_canvas_position_depends_on_the_source():
-    upsampler = Upsampler(8, [3], lambda: nn.ModuleList([]))  # the upsampling alone
-    upsampler.stacks = nn.ModuleList([ConvStack(1, 8, 1, [1])])
-    x = torch.randn(1, 4, 8, requires_grad=True)
-    canvas = upsampler(x, torch.tensor([4]), torch.tensor([12]))
-    for position in range(12):
-        grad = torch.autograd.grad(canvas[0, position, 0], x, retain_graph=True)[0]
-        assert grad.abs().sum(dim=2).count_nonzero() >= 1
+@pytest.mark.parametrize("stride", [2, 3, 4, 5])
+def test_every_output_position_sees_two_inputs_but_for_the_ends_which_see_one(stride):
+    upsample, x = Upsample(4, stride), torch.randn(1, 4, 4, requires_grad=True)
+    y = upsample(x, padding_mask(torch.tensor([4]), 4))
+    for position in range(4 * stride):
+        grad = torch.autograd.grad(y[0, position, 0], x, retain_graph=True)[0]
+        at_an_end = min(position, 4 * stride - 1 - position) < stride // 2
+        assert grad.abs().sum(dim=2).count_nonzero() >= (1 if at_an_end else 2)
 
 
 @pytest.mark.parametrize("strides", [[], [0], [2, 0], [-1]])

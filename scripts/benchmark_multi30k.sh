@@ -2,7 +2,7 @@
 # Trains and scores systems on Multi30k English-German, all from the same raw text and subwords, in one table.
 #
 # Usage: scripts/benchmark_multi30k.sh DATA [--out FOLDER] [--rows ROW,ROW,...] [--updates N] [--seed N] [--distilled BIN]
-#        [--judges CHECKPOINT,...]
+#        [--from CHECKPOINT] [--judges CHECKPOINT,...]
 #   DATA            folder with train, val, test_2016_flickr and test_2017_flickr, each .en and .de, raw text
 #   --out FOLDER    where everything is written (default: data-bin/multi30k)
 #   --rows ROWS     which systems, or none to print the table only (default: all)
@@ -20,6 +20,8 @@
 #   --seed N        (default: 1)
 #   --distilled BIN train on what scripts/distill.sh made in place of the original pairs; BIN is FOLDER/bin, and the
 #                   rows are called after FOLDER
+#   --from CKPT     CTC rows begin with the weights of CKPT, such as the average of a row on other data, and half the
+#                   learning rate; needs --distilled, which the row is called after
 #   --judges CKPT,CKPT,...  models that choose among the 30 best of the search with the n-gram model, such as averages of
 #                   other seeds or the rows autoregressive and channel: one way of decoding more, for the CTC rows
 # Every system of this project is decoded in several ways: greedily, from the average of its five best checkpoints,
@@ -33,7 +35,7 @@ if [[ $# -eq 0 || "$1" == -h || "$1" == --help ]]; then
 fi
 data="$1" out="" rows=transformer,fconv,lstm,position,ctc,bytenet,glancing,feedback,word-dropout,consistency,best
 rows+=,autoregressive,channel
-updates=2400 seed=1 distilled="" judges=()
+updates=2400 seed=1 distilled="" from="" judges=()
 shift
 while [[ $# -gt 0 ]]; do
     [[ $# -ge 2 ]] || { echo "error: $1 needs a value." >&2; exit 2; }
@@ -43,6 +45,7 @@ while [[ $# -gt 0 ]]; do
         --updates) updates="$2" ;;
         --seed) seed="$2" ;;
         --distilled) distilled="$2" ;;
+        --from) from="$2" ;;
         --judges) IFS=, read -r -a judges <<<"$2" ;;
         *)
             echo "error: unknown argument $1; see $0 --help." >&2
@@ -57,6 +60,12 @@ data="$(cd "$data" && pwd)"
 if [[ -n "$distilled" ]]; then
     [[ -f "$distilled/DISTILLED" ]] || { echo "error: $distilled was not made by scripts/distill.sh." >&2; exit 1; }
     distilled="$(cd "$distilled" && pwd)"
+fi
+
+if [[ -n "$from" ]]; then
+    [[ -n "$distilled" ]] || { echo "error: --from needs --distilled, other data than CKPT was trained on." >&2; exit 2; }
+    [[ -f "$from" ]] || { echo "error: no checkpoint $from (--from)." >&2; exit 1; }
+    from="$(cd "$(dirname "$from")" && pwd)/${from##*/}"
 fi
 
 for number in "${!judges[@]}"; do
@@ -108,7 +117,10 @@ kind_of() {
 }
 chosen=()
 [[ "$rows" == none ]] || IFS=, read -r -a chosen <<<"$rows"
-for row in ${chosen[@]+"${chosen[@]}"}; do flags_of "$row" >/dev/null; done
+for row in ${chosen[@]+"${chosen[@]}"}; do
+    flags_of "$row" >/dev/null
+    [[ -z "$from" || "$(kind_of "$row")" == ctc ]] || convtext_fail "--from is for the CTC rows; found $row in --rows."
+done
 
 # translate_all BIN CHECKPOINT FOLDER: val and the tests with the flags in FOLDER/flags.
 translate_all() {
@@ -175,7 +187,7 @@ for row in ${chosen[@]+"${chosen[@]}"}; do
     kind="$(kind_of "$row")" count="$updates"
     [[ "$row" != transformer ]] || count=8000
     folder="$out/$row-$count-seed$seed$data_name"
-    convtext_settings "$folder" "$(flags_of "$row") updates=$count seed=$seed${distilled:+ distilled=$distilled}"
+    convtext_settings "$folder" "$(flags_of "$row") updates=$count seed=$seed${distilled:+ distilled=$distilled}${from:+ from=$from}"
     read -r -a flags <<<"$(flags_of "$row")"
     convtext_step "Training $row ($count updates)"
     if [[ "$kind" == stock || "$kind" == sibling ]]; then
@@ -192,6 +204,7 @@ for row in ${chosen[@]+"${chosen[@]}"}; do
         continue
     fi
     [[ "$kind" == ctc ]] || flags+=(--target-alignment position --criterion label_smoothed_cross_entropy --label-smoothing 0.1)
+    [[ -z "$from" ]] || flags+=(--finetune-from-model "$from" --lr 1e-3)
     # scripts/length_bound_coverage.py: twice the source is enough for all but 5 of the training pairs.
     KEEP_CHECKPOINTS=10 convtext_train "$bin" "$folder" "$updates" --arch bytenet_deconv_tiny --length-bound-b 0 \
         --max-tokens 2048 --warmup-updates 400 --save-interval-updates 300 --seed "$seed" ${flags[@]+"${flags[@]}"}

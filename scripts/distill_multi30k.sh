@@ -2,7 +2,8 @@
 # Training data with sampled sentences for scripts/benchmark_multi30k.sh --distilled: besides the 29,000 English sentences
 # of the training data, others that are put together from their n-grams.
 #
-# Usage: scripts/distill_multi30k.sh DATA KIND [--out FOLDER] [--teacher ROW] [--sentences N] [--workers N]
+# Usage: scripts/distill_multi30k.sh DATA KIND [--out FOLDER] [--teacher ROW] [--sentences N] [--seed N]
+#        [--name NAME] [--workers N]
 #   DATA           folder with train.en and train.de, raw text
 #   KIND           distilled-more  the Transformer translates all of them, two of the project's models help to choose
 #                                  among five translations of each (scripts/rerank.py)
@@ -12,8 +13,10 @@
 #                  for distilled-more; default: data-bin/multi30k
 #   --teacher ROW  for self-trained: a folder in FOLDER that was translated with --judges (default: ctc-2400-seed1)
 #   --sentences N  how many are sampled (default: 116000 for distilled-more, 40000 for self-trained)
+#   --seed N       of the sampling: another one for the next round of self-training (default: 1)
+#   --name NAME    of the folder that is made in FOLDER (default: KIND)
 #   --workers N    processes that translate (default: 1)
-# Makes FOLDER/KIND/bin, for `scripts/benchmark_multi30k.sh DATA --distilled FOLDER/KIND/bin`. Killed and started again,
+# Makes FOLDER/NAME/bin, for `scripts/benchmark_multi30k.sh DATA --distilled FOLDER/NAME/bin`. Killed and started again,
 # it goes on where it was.
 set -euo pipefail
 
@@ -21,7 +24,7 @@ if [[ $# -eq 0 || "$1" == -h || "$1" == --help ]]; then
     sed -n '2,/^set /s/^# \{0,1\}//p' "${BASH_SOURCE[0]}"
     exit $(($# == 0 ? 2 : 0))
 fi
-data="$1" kind="${2:-}" out="" teacher=ctc-2400-seed1 sentences="" workers=1
+data="$1" kind="${2:-}" out="" teacher=ctc-2400-seed1 sentences="" seed=1 name="" workers=1
 [[ "$kind" == distilled-more || "$kind" == self-trained ]] ||
     { echo "error: KIND must be distilled-more or self-trained; found '$kind'." >&2; exit 2; }
 shift 2
@@ -31,6 +34,8 @@ while [[ $# -gt 0 ]]; do
         --out) out="$2" ;;
         --teacher) teacher="$2" ;;
         --sentences) sentences="$2" ;;
+        --seed) seed="$2" ;;
+        --name) name="$2" ;;
         --workers) workers="$2" ;;
         *) echo "error: unknown argument $1; see $0 --help." >&2; exit 2 ;;
     esac
@@ -38,6 +43,7 @@ while [[ $# -gt 0 ]]; do
 done
 [[ -z "$sentences" || "$sentences" =~ ^[1-9][0-9]*$ ]] ||
     { echo "error: --sentences must be a number from 1 on; found $sentences." >&2; exit 2; }
+[[ "$seed" =~ ^[0-9]+$ ]] || { echo "error: --seed must be a number; found $seed." >&2; exit 2; }
 [[ -f "$data/train.en" ]] || { echo "error: no file $data/train.en." >&2; exit 1; }
 data="$(cd "$data" && pwd)"
 [[ -z "$out" ]] || out="$(mkdir -p "$out" && cd "$out" && pwd)"
@@ -64,11 +70,12 @@ if [[ "$kind" == self-trained ]]; then
 fi
 
 more="$out/more-$sentences"
+((seed == 1)) || more+="-seed$seed"
 convtext_newer "$more/more.en" "$data/train.en" || {
     mkdir -p "$more"
     convtext_run "$PYTHON" "$ROOT/scripts/sample_sentences.py" "$data/train.en" --count "$sentences" --longest 41 \
-        --out "$more/more.en"
+        --seed "$seed" --out "$more/more.en"
 }
 convtext_run "$PYTHON" "$ROOT/scripts/subwords.py" encode --model "$out/spm.model" --out "$more/pieces" "$more/more.en"
 convtext_run "$ROOT/scripts/distill.sh" --data "$out/bin" --path "$path" --more-source "$more/pieces/more.en" \
-    --workers "$workers" --out "$out/$kind" "${options[@]}"
+    --workers "$workers" --out "$out/${name:-$kind}" "${options[@]}"

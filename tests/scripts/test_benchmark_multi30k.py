@@ -1,0 +1,38 @@
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+SCRIPT = Path(__file__).resolve().parent.parent.parent / "scripts" / "benchmark_multi30k.sh"
+
+
+@pytest.mark.parametrize(
+    "arguments, code, message",
+    [
+        (["--rows"], 2, "--rows needs a value."),
+        (["--row", "ctc"], 2, "unknown argument --row"),
+        (["--distilled", "{out}"], 1, "{out} was not made by scripts/distill.sh."),
+        (["--judges", "{out}/a.pt"], 1, "no checkpoint {out}/a.pt (--judges)."),
+        (["--from", "{out}/a.pt"], 2, "--from needs --distilled"),
+        (["--from", "{out}/a.pt", "--distilled", "{data}"], 1, "no checkpoint {out}/a.pt (--from)."),
+        (["--out", "{out}", "--rows", "ctc,transformers"], 1, "--rows has an unknown row transformers"),
+        (
+            ["--out", "{out}", "--rows", "ctc,lstm", "--from", "{data}/DISTILLED", "--distilled", "{data}"],
+            1,
+            "--from is for the CTC rows; found lstm in --rows.",
+        ),
+    ],
+)
+def test_a_wrong_command_is_refused_before_any_work(tmp_path, arguments, code, message):
+    folders = {name: tmp_path / name for name in ("data", "out")}
+    for folder in folders.values():
+        folder.mkdir()
+    (folders["data"] / "DISTILLED").write_text("made by hand\n")
+    command = [str(SCRIPT), str(folders["data"]), *(argument.format(**folders) for argument in arguments)]
+    done = subprocess.run(
+        command, capture_output=True, text=True, env={**os.environ, "CONVTEXT_PYTHON": sys.executable}
+    )
+    assert done.returncode == code and f"error: {message.format(**folders)}" in done.stderr
+    assert not any(folders["out"].iterdir())

@@ -96,6 +96,13 @@ more=""
 ((references == 0)) || more+=" references $references"
 for file in ${judges[@]+"${judges[@]}"}; do more+=" judge $(cksum <"$file")"; done
 ((${#judges[@]} == 0)) || more+=" nbest $nbest"
+# Language model and judges of the search, which the flags name, may be made anew under the same names.
+for flag in ${extra[@]+"${extra[@]}"}; do
+    IFS='=:' read -r -a words <<<"$flag"
+    for file in ${words[@]+"${words[@]}"}; do
+        [[ ! -f "$file" ]] || more+=" file $(cksum <"$file")"
+    done
+done
 convtext_settings "$out" "data=$data teacher=$path cksum=${teacher// /-} shards=$shards beam=$beam" \
     "max_tokens=$max_tokens ${extra[*]-}${more:+ more=${more// /-}}"
 

@@ -4,7 +4,8 @@
   subwords.py train --model spm.model --vocabulary 4000 train.en train.de
   subwords.py encode --model spm.model --out FOLDER test.en test.de     writes FOLDER/test.en, FOLDER/test.de
 
-Nothing is written twice: a model or file that exists is left alone. Lines stay lines: one in, one out.
+A model that exists is kept, and so are files of subwords that are younger than their text and the model. Lines stay
+lines: one in, one out.
 """
 
 import argparse
@@ -18,9 +19,25 @@ from corpus_checks import InputError, check_file, iter_lines
 from tqdm import tqdm
 
 
+def load(model: Path) -> sentencepiece.SentencePieceProcessor:
+    """The model in a file; InputError when there is none in it."""
+    if not model.is_file():
+        raise InputError(f"no file {model} (--model)")
+    try:
+        return sentencepiece.SentencePieceProcessor(model_file=str(model))
+    except RuntimeError as error:
+        raise InputError(f"{model} is no sentencepiece model") from error
+
+
 def train(model: Path, vocabulary: int, texts: List[Path], seed: int, sentences: int = 0) -> None:
     """Byte-pair encoding over all ``texts`` together, or over a random sample of ``sentences`` of their lines."""
     if model.exists():
+        found = load(model).get_piece_size()
+        if found != vocabulary:
+            raise InputError(
+                f"{model} exists and has {found} pieces, not {vocabulary} (--vocabulary): remove it, or choose another "
+                "--model"
+            )
         print(f"{model} exists and is kept")
         return
     for text in texts:
@@ -49,11 +66,18 @@ def train(model: Path, vocabulary: int, texts: List[Path], seed: int, sentences:
 
 def encode(model: Path, out: Path, texts: List[Path]) -> None:
     """Pieces separated by blanks, file by file."""
-    processor = sentencepiece.SentencePieceProcessor(model_file=str(model))
+    processor = load(model)
+    for text in texts:
+        check_file(text)
+    names = [text.name for text in texts]
+    twice = sorted({name for name in names if names.count(name) > 1})
+    if twice:
+        raise InputError(f"two texts are called {twice[0]} and would become one file: encode each to its own --out")
     out.mkdir(parents=True, exist_ok=True)
     for text in tqdm(texts, desc="subwords", unit="file", disable=None):
         target = out / text.name
-        if target.exists():
+        if target.exists() and target.stat().st_mtime >= max(path.stat().st_mtime for path in (text, model)):
+            tqdm.write(f"{target} exists and is kept", file=sys.stderr)
             continue
         part = target.parent / f"{target.name}.part"
         with part.open("w", encoding="utf-8", newline="\n") as stream:

@@ -1,5 +1,6 @@
 """``convtext_ctc``: CTC over the canvas, each sentence with its own number of positions."""
 
+import logging
 import math
 from dataclasses import dataclass, field
 from typing import Any, Dict, List, Tuple
@@ -15,6 +16,8 @@ from fairseq_convtext.errors import ConvTextError
 from fairseq_convtext.losses.consistency import consistency_loss
 from fairseq_convtext.losses.ctc import ctc_loss, reference_ctc_loss, required_positions
 from fairseq_convtext.losses.glancing import make_glance, parse_schedule
+
+logger = logging.getLogger(__name__)
 
 
 @dataclass
@@ -80,6 +83,7 @@ class ConvtextCtcCriterion(FairseqCriterion):
         self.sentence_avg = sentence_avg
         self.intermediate_ctc_weight = intermediate_ctc_weight
         self.consistency = consistency
+        self.infeasible_seen = False
         self.glancing = parse_schedule(glancing_ratio)
         self.blank, self.pad, self.eos = dictionary.bos(), dictionary.pad(), dictionary.eos()
 
@@ -105,6 +109,13 @@ class ConvtextCtcCriterion(FairseqCriterion):
             weight = self.intermediate_ctc_weight / len(extra["inner_logits"])
             losses = losses + weight * self.losses(inner, targets, extra["bound"], target_lengths)
         losses = losses.masked_fill(~feasible, 0.0)
+        if not self.infeasible_seen and not bool(feasible.all()):
+            self.infeasible_seen = True
+            logger.warning(
+                "%d of %d sentences of this batch do not fit their canvas and are not learnt; the log's infeasible "
+                "goes on counting: raise --length-bound-a, --length-bound-b or --max-target-positions",
+                int((~feasible).sum()), len(feasible),
+            )
         if twice:
             losses, feasible = losses.view(2, -1).mean(dim=0), feasible[: target.size(0) // 2]
             divergence = consistency_loss(*logits.chunk(2), extra["bound"][: target.size(0) // 2])

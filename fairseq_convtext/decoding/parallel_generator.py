@@ -1,5 +1,6 @@
 """A generator without a loop over target positions, in the place of fairseq's SequenceGenerator."""
 
+import copy
 import logging
 from typing import Any, Dict, List, Optional
 
@@ -62,8 +63,9 @@ class ParallelGenerator:
     Args:
         models: one model whose decoder has ``one_pass``.
         stock: the stock generator of the same options; its limits apply, and it takes over for a batch with
-            forced prefixes, constraints, or, without a search, a hypothesis longer than --max-len-a and --max-len-b
-            allow. With a search such hypotheses are passed over.
+            forced prefixes or constraints, and, without a search and with a beam of 1, where a hypothesis is longer
+            than --max-len-a and --max-len-b allow. With a search such hypotheses are passed over, and where there are
+            no others the best one is cut.
         search: how to search a CTC canvas; None reads its best path.
         nbest: hypotheses of a sentence, the search's best first; fewer where it found fewer.
         judges: models that help the search to choose among the hypotheses that it found; scores are then theirs too.
@@ -89,6 +91,10 @@ class ParallelGenerator:
                 "leave the flag out."
             )
         self.stock = stock
+        # A wider beam would find others, so that a sentence's translation depended on those of its batch.
+        self.one_best = copy.copy(stock)
+        self.one_best.beam_size = 1
+        self.cut_seen = False
         self.search = search
         self.nbest = nbest
         self.judges = judges
@@ -102,7 +108,10 @@ class ParallelGenerator:
     @torch.no_grad()
     def generate(self, models: List[Any], sample: Dict[str, Any], **kwargs: Any) -> List[List[Dict[str, Tensor]]]:
         """A list of hypotheses for every sentence of the batch, in fairseq's format."""
-        if any(value is not None for value in kwargs.values()):
+        given = [name for name, value in kwargs.items() if value is not None]
+        if given:
+            if self.search is not None:
+                raise ConvTextError(f"--ctc-beam does not go together with {' and '.join(given)}: leave one out.")
             return self.stock.generate(models, sample, **kwargs)
         if self.model.training:
             self.model.eval()
@@ -114,13 +123,20 @@ class ParallelGenerator:
                 self.stock.max_len - 1,
             )
             if int(best.lengths.max()) - 1 > longest:
-                return self.stock.generate(models, sample)
+                return self.one_best.generate(models, sample)
             found = [(best, None)]
         else:
             # Of each sentence by itself: fairseq's own limit is that of the longest source of the batch.
             sources = sample["net_input"]["src_lengths"].cpu()
             limits = (self.stock.max_len_a * sources + self.stock.max_len_b).long().clamp(max=self.stock.max_len - 1)
-            prefixes = no_longer_than(self.model.decoder.search(encoder_out, self.search), limits)
+            prefixes, cut = no_longer_than(self.model.decoder.search(encoder_out, self.search), limits)
+            if bool(cut.any()) and not self.cut_seen:
+                self.cut_seen = True
+                logger.warning(
+                    "all hypotheses that the search has for a sentence are longer than --max-len-a, --max-len-b and "
+                    "the model's --max-target-positions allow (%d tokens): the best one is cut; raise --max-len-b",
+                    int(limits[cut][0]),
+                )
             if self.judges is not None:
                 prefixes = judged_prefixes(prefixes, sample["net_input"], self.judges)
             found = [hypothesis_at(prefixes, place, self.eos) for place in range(self.nbest)]

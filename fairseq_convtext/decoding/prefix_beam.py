@@ -19,7 +19,6 @@ from fairseq_convtext.decoding.one_pass import OnePass, Symbols, score_chunks
 from fairseq_convtext.decoding.prefix_beam_kernel import Options, search
 from fairseq_convtext.decoding.prefix_trie import Tables
 from fairseq_convtext.decoding.top_k import top_k
-from fairseq_convtext.errors import ConvTextError
 
 
 class SearchOptions(NamedTuple):
@@ -124,25 +123,22 @@ def reordered(prefixes: Prefixes, order: Tensor) -> Prefixes:
     return Prefixes(*(table.gather(1, wide if table.dim() == 3 else order) for table in prefixes))
 
 
-def no_longer_than(prefixes: Prefixes, limits: Tensor) -> Prefixes:
+def no_longer_than(prefixes: Prefixes, limits: Tensor) -> Tuple[Prefixes, Tensor]:
     """The beams without the prefixes that have more tokens than ``limits`` ``(batch,)`` allow.
 
-    Raises:
-        ConvTextError: a sentence whose prefixes are all longer.
+    Returns:
+        the beams, and ``(batch,)`` whether all of a sentence's prefixes were longer: then its best one is cut, with
+        the score that it had, to the limit, or to one token where that is lower.
     """
     beyond = prefixes.lengths > limits[:, None]
     if not bool(beyond.any()):
-        return prefixes
+        return prefixes, torch.zeros(len(limits), dtype=torch.bool)
     score, lengths = prefixes.score.masked_fill(beyond, -math.inf), prefixes.lengths.masked_fill(beyond, 0)
-    lost = ((score > -math.inf) & (lengths > 0)).sum(dim=1) == 0
-    if bool(lost.any()):
-        row = int(lost.nonzero()[0])
-        limit, best = int(limits[row]), int(prefixes.lengths[row, 0])
-        raise ConvTextError(
-            "all hypotheses that the search has for a sentence are longer than --max-len-a, --max-len-b and the "
-            f"model's --max-target-positions allow ({limit} tokens; the best has {best}): raise --max-len-b."
-        )
-    return reordered(prefixes._replace(score=score, lengths=lengths), beyond.long().argsort(dim=1, stable=True))
+    cut = beyond[:, 0] & (((score > -math.inf) & (lengths > 0)).sum(dim=1) == 0)
+    score[:, 0] = torch.where(cut, prefixes.score[:, 0], score[:, 0])
+    lengths[:, 0] = torch.where(cut, limits.clamp(min=1), lengths[:, 0])
+    order = (beyond & (score == -math.inf)).long().argsort(dim=1, stable=True)
+    return reordered(prefixes._replace(score=score, lengths=lengths), order), cut
 
 
 def hypothesis_at(prefixes: Prefixes, place: int, eos: int) -> Tuple[OnePass, Tensor]:

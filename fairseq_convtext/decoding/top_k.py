@@ -6,7 +6,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from fairseq_convtext.decoding.compiling import compiled
+from fairseq_convtext.decoding.compiling import compiled_once
 
 # Numbers whose maximum decides whether they are looked at; the maxima are vectorised, the looking is not.
 BLOCK = 128
@@ -31,7 +31,7 @@ def top_k(scores: Tensor, columns: int, k: int) -> Tuple[Tensor, Tensor]:
     return torch.from_numpy(values), torch.from_numpy(index)
 
 
-@compiled
+@compiled_once
 def search_blocks(scores: np.ndarray, maxima: np.ndarray, columns: int, k: int) -> Tuple[np.ndarray, np.ndarray]:
     """``top_k`` with the maxima of the whole blocks given; what is left after the last of them is always looked at."""
     rows, blocks = maxima.shape

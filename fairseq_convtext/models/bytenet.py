@@ -55,7 +55,7 @@ class BytenetEncoder(FairseqEncoder):
             source tokens and its length bound; ``rows`` (batch * beam,): which sentence each row of a beam search
             belongs to.
         """
-        check_source_length(src_tokens, self.max_positions())
+        check_source_length(src_tokens, self.dictionary.pad(), self.max_positions())
         cfg = self.cfg
         with training_autocast(self, src_tokens, str(cfg.compute_dtype)):
             x, tokens = self.network.embedded(src_tokens)

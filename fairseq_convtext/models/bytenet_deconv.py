@@ -205,7 +205,7 @@ class BytenetDeconvDecoder(FairseqIncrementalDecoder):
         if self.is_ctc:
             repeat = best.adjacent[rows, column] & offered
             previous = tokens[:, -1]
-            log_probs[each, previous] = log_probs[each, previous].masked_fill(repeat, NEG_INF)
+            log_probs[each, previous] = log_probs[each, previous].masked_fill(repeat, FORCED)
             log_probs[:, self.eos] = FORCED
         log_probs[~offered] = FORCED
         log_probs[:, self.eos] = log_probs[:, self.eos].masked_fill(~offered, 0.0)

@@ -15,7 +15,11 @@ from fairseq_convtext.modules.precision import COMPUTE_DTYPES
 class BytenetDeconvConfig(StackConfig):
     upsample_strides: List[int] = field(
         default_factory=lambda: [2],
-        metadata={"help": "strides of the decoder's transposed convolutions, one stage each, such as 2 or 2,2"},
+        metadata={
+            "help": "strides of the decoder's transposed convolutions, one stage each, such as 2 or 3,2; their product "
+            "should be about --length-bound-a: below it a learned vector fills the canvas up, above it some of what "
+            "was upsampled is left out"
+        },
     )
     decoder_layers: int = field(default=10, metadata={"help": "blocks after each transposed convolution"})
     length_bound_a: float = field(

@@ -32,7 +32,7 @@ class BytenetDeconvEncoder(FairseqEncoder):
             ``features`` (batch, positions, channels), ``lengths`` (batch,), ``bound`` (batch,) canvas positions,
             ``rows`` (batch * beam,): which sentence each row of a beam search belongs to.
         """
-        check_source_length(src_tokens, self.max_positions())
+        check_source_length(src_tokens, self.dictionary.pad(), self.max_positions())
         with training_autocast(self, src_tokens, str(self.cfg.compute_dtype)):
             features, lengths = self.network(src_tokens)
         cfg = self.cfg

@@ -152,10 +152,12 @@ def prepare_for_inference(model: nn.Module, dtype: str) -> None:
         model.bfloat16()
 
 
-def check_source_length(src_tokens: Tensor, limit: int) -> None:
-    """ConvTextError when the sources of a batch, EOS included, are longer than ``limit`` tokens."""
-    if src_tokens.size(1) > limit:
+def check_source_length(src_tokens: Tensor, pad: int, limit: int) -> None:
+    """ConvTextError when a source of the batch, EOS included and padding not, is longer than ``limit`` tokens."""
+    # Mostly there is nothing to count.
+    longest = int(src_tokens.ne(pad).sum(dim=1).max()) if src_tokens.size(1) > limit else 0
+    if longest > limit:
         raise ConvTextError(
-            f"a source has {src_tokens.size(1)} tokens (EOS included), the limit is {limit}: shorten it or train with "
+            f"a source has {longest} tokens (EOS included), the limit is {limit}: shorten it or train with "
             "a larger --max-source-positions."
         )

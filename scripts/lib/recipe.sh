@@ -95,6 +95,11 @@ convtext_fit() {
         echo "$out/checkpoints is finished and is kept" >&2
         return
     fi
+    mkdir -p "$out"
+    # The training holds it too: it may outlive a script that was killed, and two would write the same checkpoints.
+    exec 7>"$out/lock"
+    ! command -v flock >/dev/null || flock -n 7 ||
+        convtext_fail "another training, or one whose script was killed, is at work in $out: stop it first."
     convtext_mend_checkpoints "$out/checkpoints"
     [[ -t 2 ]] || progress=simple
     [[ -z "${TRAIN_WITH:-}" ]] || trainer=("$PYTHON" "$TRAIN_WITH")
@@ -104,6 +109,7 @@ convtext_fit() {
         --keep-interval-updates "${KEEP_CHECKPOINTS:-1}" --no-epoch-checkpoints --validate-interval 1000000 \
         --log-format "$progress" --log-interval 25 --log-file "$out/train.log" "$@"
     : >"$out/checkpoints/finished"
+    exec 7>&-
 }
 
 # convtext_fit_small BIN OUT UPDATES FLAG...: a small model of this project. The learning rate reaches zero at UPDATES.

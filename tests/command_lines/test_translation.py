@@ -117,6 +117,9 @@ def test_both_tasks_agree_on_options_of_the_search(corpus, user_dir, checkpoint,
     tokens = [len(found[0].split()) for found in hypotheses(stock).values()]
     if "--max-len-b" in flags:
         assert max(tokens) == 3
+        # Which batches hold a hypothesis that is too long must not decide how wide the search is.
+        wide = generate(corpus, user_dir, checkpoint, *flags, "--task", "translation_convtext", "--beam", 4)
+        assert lines(wide, "H") == lines(stock, "H")
     if "--min-len" in flags:
         assert min(tokens) >= 3  # a length that fairseq counts with EOS
 

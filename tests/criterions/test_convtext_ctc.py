@@ -52,9 +52,11 @@ def test_loss_and_gradients_equal_the_reference(task, model):
     assert log["infeasible"] == wanted_log["infeasible"] == 1
 
 
-def test_an_infeasible_sentence_is_counted_and_teaches_nothing(task, model):
+def test_an_infeasible_sentence_is_counted_and_teaches_nothing_and_the_first_one_is_told(task, model, caplog):
     criterion = make_criterion(task)
     losses, *_, gradients = step(criterion, model, make_batch(SOURCES, TARGETS), reduce=False)
+    step(criterion, model, make_batch(SOURCES, TARGETS))
+    assert caplog.text.count("1 of 3 sentences of this batch do not fit their canvas") == 1
     assert losses.eq(0.0).tolist() == [False, True, False]
     assert all(gradient.isfinite().all() for gradient in gradients.values())
     others = [i for i in range(len(SOURCES)) if i != INFEASIBLE]

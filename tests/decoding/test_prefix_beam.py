@@ -12,7 +12,6 @@ from fairseq_convtext.decoding.prefix_beam import (
     no_longer_than,
     prefix_beam_search,
 )
-from fairseq_convtext.errors import ConvTextError
 
 EOS, START = 0, 5
 TOKENS = (1, 2, 3)
@@ -192,14 +191,26 @@ def test_a_token_below_the_least_probability_is_not_tried_where_it_is_improbable
 def test_prefixes_that_are_too_long_are_passed_over_and_the_others_keep_their_order():
     _, symbols = random_canvas(3)
     found = prefix_beam_search(symbols, torch.tensor([5, 5]), WIDE, EOS)
-    assert no_longer_than(found, torch.tensor([5, 5])) is found
+    assert no_longer_than(found, torch.tensor([5, 5]))[0] is found
     limits = torch.tensor([2, 5])
-    shorter = no_longer_than(found, limits)
+    shorter, cut = no_longer_than(found, limits)
+    assert cut.tolist() == [False, False]
     for row, limit in enumerate(limits.tolist()):
         kept = [(tokens, score) for tokens, score in beams(found, row).items() if len(tokens) <= limit]
         assert list(beams(shorter, row).items()) == kept
     assert next(iter(beams(shorter, 1))) == next(iter(beams(found, 1)))
     lengths = torch.stack([hypothesis_at(shorter, place, EOS)[0].lengths for place in range(WIDE.beam)])
     assert lengths[:, 0].max() == 3 and lengths[:, 1].max() == 6  # with EOS
-    with pytest.raises(ConvTextError, match=r"allow \(0 tokens; the best has \d\): raise --max-len-b"):
-        no_longer_than(found, torch.tensor([5, 0]))
+
+
+@pytest.mark.parametrize("limit, length", [(2, 2), (1, 1), (0, 1)])
+def test_the_best_of_prefixes_that_are_all_too_long_is_cut_and_the_other_sentences_are_as_they_were(limit, length):
+    symbols = random_canvas(3, positions=7, sharpness=8.0)[1]
+    found = prefix_beam_search(symbols, torch.tensor([7, 7]), WIDE._replace(beam=3), EOS)
+    assert found.lengths[1].min() > 2
+    shorter, cut = no_longer_than(found, torch.tensor([7, limit]))
+    assert cut.tolist() == [False, True]
+    (one, score), *others = beams(shorter, 1).items()
+    assert list(one) == found.tokens[1, 0, :length].tolist() and not others
+    assert score == found.score[1, 0]
+    assert beams(shorter, 0) == beams(found, 0)

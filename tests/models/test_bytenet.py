@@ -222,3 +222,10 @@ def test_options_that_make_no_sense_are_refused_with_the_flag(options, message):
 def test_a_source_beyond_the_limit_is_refused():
     with pytest.raises(ConvTextError, match="6 tokens .EOS included., the limit is 5: .* --max-source-positions"):
         make_model(max_source_positions=5).encoder(torch.full((1, 6), 4))
+
+
+def test_padding_does_not_count_against_the_limit_of_the_source():
+    encoder, source = make_model(max_source_positions=5).eval().encoder, torch.full((1, 5), 4)
+    pad = torch.full((1, 3), encoder.dictionary.pad())
+    padded = encoder(torch.cat([pad, source], dim=1))
+    torch.testing.assert_close(padded["features"], encoder(source)["features"])

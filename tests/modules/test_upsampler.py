@@ -72,6 +72,19 @@ def test_padding_of_the_source_does_not_leak_into_the_canvas(strides):
         torch.testing.assert_close(upsampler(x, lengths, bound), upsampler(noisy, lengths, bound))
 
 
+@pytest.mark.parametrize("strides", [[2], [2, 2], [3]])
+def test_a_canvas_smaller_than_the_upsampled_source_holds_all_of_it_in_order(strides):
+    upsampler = Upsampler(8, strides, lambda: ConvStack(0, 8, 3, [1])).double()
+    x = torch.randn(1, 9, 8, dtype=torch.double, requires_grad=True)
+    for bound in (9, 10, 14):
+        y = upsampler(x, torch.tensor([9]), torch.tensor([bound]))
+        grads = [torch.autograd.grad(position[0], x, retain_graph=True)[0] for position in y[0]]
+        sees = torch.cat(grads).abs().sum(dim=2) > 0
+        assert sees.any(dim=0).all()  # every source position is seen by one of the canvas
+        first = sees.int().argmax(dim=1)
+        assert (first.diff() >= 0).all() and first[0] == 0
+
+
 def test_a_source_shorter_than_the_bound_needs_is_extended_by_the_learned_vector():
     upsampler = make([2])
     x, lengths = upsampler.extend(torch.zeros(2, 4, 8, dtype=torch.double), torch.tensor([4, 2]), torch.tensor([3, 11]))

@@ -1,6 +1,8 @@
 """scripts/lib/recipe.sh: what a kill leaves behind."""
 
+import fcntl
 import os
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -57,3 +59,22 @@ def test_a_folder_made_with_other_settings_is_refused(tmp_path):
         result = subprocess.run([*command, *settings], capture_output=True, text=True)
         assert result.returncode == code
     assert "updates=3; now updates=4" in result.stderr
+
+
+@pytest.mark.skipif(shutil.which("flock") is None, reason="flock, which keeps two trainings apart, is not installed")
+def test_a_second_training_in_the_same_folder_is_refused_and_one_after_it_is_not(tmp_path):
+    stub = tmp_path / "fairseq-train"
+    stub.write_text('#!/bin/sh\nwhile [ "$1" != --save-dir ]; do shift; done\nmkdir -p "$2"\n')
+    stub.chmod(0o755)
+    script = 'set -e; source "$0"; convtext_fail() { echo "error: $*" >&2; exit 1; }; convtext_fit bin "$1" 3'
+    command = ["bash", "-c", script, ROOT / "scripts" / "lib" / "recipe.sh", tmp_path / "out"]
+    environment = {**os.environ, "PYTHON": sys.executable, "ROOT": str(ROOT)}
+    environment["PATH"] = f"{tmp_path}:{environment['PATH']}"
+    (tmp_path / "out").mkdir()
+    with (tmp_path / "out" / "lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        refused = subprocess.run(command, capture_output=True, text=True, env=environment)
+    assert refused.returncode == 1 and f"is at work in {tmp_path / 'out'}: stop it first" in refused.stderr
+    assert not (tmp_path / "out" / "checkpoints").exists()
+    assert subprocess.run(command, env=environment).returncode == 0
+    assert (tmp_path / "out" / "checkpoints" / "finished").exists()

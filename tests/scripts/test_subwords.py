@@ -1,3 +1,4 @@
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -31,12 +32,44 @@ def test_lines_stay_lines_and_decode_to_themselves(tmp_path):
     assert len(english) == 47 and english[45] == ""
 
 
-def test_a_model_that_exists_is_kept(tmp_path):
+def test_a_model_that_exists_is_kept_if_it_is_what_was_asked_for(tmp_path):
     make_texts(tmp_path)
-    model = tmp_path / "m.model"
+    model, command = tmp_path / "m.model", ["train", "--model", tmp_path / "m.model", tmp_path / "train.de"]
+    assert run(*command, "--vocabulary", 30).returncode == 0
+    before = model.stat()
+    again = run(*command, "--vocabulary", 30)
+    assert again.returncode == 0 and "is kept" in again.stdout and model.stat().st_mtime_ns == before.st_mtime_ns
+    other = run(*command, "--vocabulary", 31)
+    assert other.returncode == 1 and "has 30 pieces, not 31 (--vocabulary): remove it" in other.stderr
     model.write_bytes(b"mine")
-    assert run("train", "--model", model, tmp_path / "train.en").returncode == 0
-    assert model.read_bytes() == b"mine"
+    for words in (command, ["encode", "--model", model, "--out", tmp_path / "pieces", tmp_path / "train.de"]):
+        wrong = run(*words)
+        assert wrong.returncode == 1 and wrong.stderr == f"error: {model} is no sentencepiece model\n"
+
+
+def test_subwords_are_made_anew_when_their_text_is_younger_and_else_kept(tmp_path):
+    make_texts(tmp_path)
+    model, text, pieces = tmp_path / "m.model", tmp_path / "train.de", tmp_path / "pieces" / "train.de"
+    assert run("train", "--model", model, "--vocabulary", 30, text).returncode == 0
+    encode = ["encode", "--model", model, "--out", pieces.parent, text]
+    assert run(*encode).returncode == 0
+    before = pieces.stat()
+    assert f"{pieces} exists and is kept" in run(*encode).stderr and pieces.stat().st_mtime_ns == before.st_mtime_ns
+    text.write_text("heim\n")
+    os.utime(text, (before.st_mtime + 5, before.st_mtime + 5))
+    assert run(*encode).returncode == 0
+    assert pieces.read_text().replace(" ", "").strip("\n▁") == "heim"
+
+
+def test_texts_of_one_name_are_refused_before_one_overwrites_the_other(tmp_path):
+    make_texts(tmp_path)
+    (tmp_path / "other").mkdir()
+    (tmp_path / "other" / "train.de").write_text("heim\n")
+    model, texts = tmp_path / "m.model", [tmp_path / "train.de", tmp_path / "other" / "train.de"]
+    assert run("train", "--model", model, "--vocabulary", 30, texts[0]).returncode == 0
+    result = run("encode", "--model", model, "--out", tmp_path / "pieces", *texts)
+    assert result.returncode == 1 and "two texts are called train.de" in result.stderr
+    assert not (tmp_path / "pieces").exists()
 
 
 def test_a_vocabulary_too_large_for_the_text_is_one_line(tmp_path):

@@ -48,7 +48,7 @@ def test_padding_and_batch_change_nothing(options):
 
 
 def test_a_canvas_position_sees_the_source_positions_that_the_formulas_say():
-    model, size, position = make_model(target_alignment="ctc").double().eval(), 36, 33
+    model, size, position = make_model(target_alignment="ctc", max_target_positions=100).double().eval(), 36, 33
     batch = make_batch([[5] * (size - 1)])
     upsampler, embedded = model.decoder.upsampler, []
     handle = model.encoder.network.embed.register_forward_hook(

@@ -35,6 +35,8 @@ def words(lines: List[str], language: str) -> List[List[str]]:
 def counts(system: List[List[str]], reference: List[List[str]], known: Set[str]) -> List[str]:
     """The row of one system, see the head of the file."""
     total, wanted = sum(map(len, system)), sum(map(len, reference))
+    if not total or not wanted:
+        raise InputError("the output of a system or the reference holds no word")
     broken = sum(word not in known and any(map(str.isalpha, word)) for line in system for word in line)
     repeats = sum(a == b and len(a) > 1 for line in system for a, b in zip(line, line[1:]))
     common = sum(sum((Counter(a) & Counter(b)).values()) for a, b in zip(system, reference))

@@ -20,7 +20,7 @@
 #   --seed N        (default: 1)
 #   --distilled BIN train on what scripts/distill.sh made in place of the original pairs; BIN is FOLDER/bin, and the
 #                   rows are called after FOLDER
-#   --from CKPT     CTC rows begin with the weights of CKPT, such as the average of a row on other data, and half the
+#   --from CKPT     CTC rows and autoregressive begin with the weights of CKPT, such as the average of a row on other data, and half the
 #                   learning rate; needs --distilled, which the row is called after
 #   --judges CKPT,CKPT,...  models that choose among the 30 best of the search with the n-gram model, such as averages of
 #                   other seeds or the rows autoregressive and channel: one way of decoding more, for the CTC rows
@@ -54,6 +54,8 @@ while [[ $# -gt 0 ]]; do
     esac
     shift 2
 done
+[[ "$updates" =~ ^[1-9][0-9]*$ ]] || { echo "error: --updates must be a number from 1 on; found $updates." >&2; exit 2; }
+[[ "$seed" =~ ^[1-9][0-9]*$ ]] || { echo "error: --seed must be a number from 1 on; found $seed." >&2; exit 2; }
 [[ -d "$data" ]] || { echo "error: no folder $data: expected the one that holds train.en and train.de." >&2; exit 1; }
 data="$(cd "$data" && pwd)"
 [[ -z "$out" ]] || out="$(mkdir -p "$out" && cd "$out" && pwd)"
@@ -74,10 +76,16 @@ for number in "${!judges[@]}"; do
     judges[number]="$(cd "$(dirname "$file")" && pwd)/${file##*/}"
 done
 
+tests=(test_2016_flickr test_2017_flickr)
+for split in train val "${tests[@]}"; do
+    for language in en de; do
+        [[ -f "$data/$split.$language" ]] || { echo "error: no file $data/$split.$language." >&2; exit 1; }
+    done
+done
+
 source "$(dirname "${BASH_SOURCE[0]}")/lib/env.sh"
 source "$ROOT/scripts/lib/recipe.sh"
 out="${out:-$ROOT/data-bin/multi30k}"
-tests=(test_2016_flickr test_2017_flickr)
 
 # flags_of ROW: what the row adds to the common flags of its kind.
 flags_of() {
@@ -119,7 +127,8 @@ chosen=()
 [[ "$rows" == none ]] || IFS=, read -r -a chosen <<<"$rows"
 for row in ${chosen[@]+"${chosen[@]}"}; do
     flags_of "$row" >/dev/null
-    [[ -z "$from" || "$(kind_of "$row")" == ctc ]] || convtext_fail "--from is for the CTC rows; found $row in --rows."
+    [[ -z "$from" || "$(kind_of "$row")" =~ ^(ctc|sibling)$ ]] ||
+        convtext_fail "--from is for the CTC rows and autoregressive; found $row in --rows."
 done
 
 # translate_all BIN CHECKPOINT FOLDER: val and the tests with the flags in FOLDER/flags.
@@ -194,6 +203,7 @@ for row in ${chosen[@]+"${chosen[@]}"}; do
     folder="$out/$row-$count-seed$seed$data_name"
     convtext_settings "$folder" "$(flags_of "$row") updates=$count seed=$seed${distilled:+ distilled=$distilled cksum=$made}${from:+ from=$from}"
     read -r -a flags <<<"$(flags_of "$row")"
+    [[ -z "$from" ]] || flags+=(--finetune-from-model "$from" --lr 1e-3)
     convtext_step "Training $row ($count updates)"
     if [[ "$kind" == stock || "$kind" == sibling ]]; then
         "train_$kind" "$bin" "$folder" "$count" --seed "$seed" "${flags[@]}"
@@ -209,7 +219,6 @@ for row in ${chosen[@]+"${chosen[@]}"}; do
         continue
     fi
     [[ "$kind" == ctc ]] || flags+=(--target-alignment position --criterion label_smoothed_cross_entropy --label-smoothing 0.1)
-    [[ -z "$from" ]] || flags+=(--finetune-from-model "$from" --lr 1e-3)
     # scripts/length_bound_coverage.py: twice the source is enough for all but 5 of the training pairs.
     KEEP_CHECKPOINTS=10 convtext_train "$bin" "$folder" "$updates" --arch bytenet_deconv_tiny --length-bound-b 0 \
         --max-tokens 2048 --warmup-updates 400 --save-interval-updates 300 --seed "$seed" ${flags[@]+"${flags[@]}"}

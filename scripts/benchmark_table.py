@@ -8,6 +8,7 @@ FOLDER holds text/TEST.de and, for every system, SYSTEM-UPDATES-seedN[-DATA]/DEC
 """
 
 import argparse
+import pickle
 import re
 import statistics
 import sys
@@ -28,7 +29,11 @@ PARAMETERS = re.compile(r"num\. shared model params: ([\d,]+)")
 def training_of(folder: Path) -> List[str]:
     """Parameters in millions and minutes of training, as the log and the last checkpoint have them."""
     counts = PARAMETERS.findall((folder / "train.log").read_text(encoding="utf-8"))
-    state = torch.load(folder / "checkpoints" / "checkpoint_last.pt", map_location="cpu", weights_only=False)
+    path = folder / "checkpoints" / "checkpoint_last.pt"
+    try:
+        state = torch.load(path, map_location="cpu", weights_only=False)
+    except (RuntimeError, EOFError, pickle.UnpicklingError) as error:
+        raise InputError(f"{path} is no whole checkpoint: train that row once more, which mends it") from error
     minutes = state["extra_state"]["previous_training_time"] / 60
     return [f"{int(counts[-1].replace(',', '')) / 1e6:.2f}" if counts else "?", f"{minutes:.0f}"]
 

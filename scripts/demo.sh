@@ -75,4 +75,5 @@ printf '\nDone in %d:%02d minutes. To translate your own sentences:\n' $((SECOND
 printf '  fairseq-interactive %q --user-dir %q --task translation_convtext --path %q \\\n' \
     "$out/bin" "$ROOT/fairseq_convtext" "$out/checkpoints/checkpoint_best.pt"
 printf '    --bpe sentencepiece --sentencepiece-model %q --source-lang en --target-lang de \\\n' "$out/spm.model"
-printf '    %s\n' "$(paste -sd ' ' "$out/search.flags")"
+mapfile -t flags <"$out/search.flags"
+printf '   ' && printf ' %q' "${flags[@]}" && printf '\n'

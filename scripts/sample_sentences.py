@@ -89,6 +89,8 @@ def main(arguments: Optional[List[str]] = None) -> int:
     try:
         if options.count < 1:
             raise InputError(f"--count must be positive; found {options.count}")
+        if options.longest is not None and options.longest < FEWEST_WORDS:
+            raise InputError(f"--longest must be at least {FEWEST_WORDS}, the fewest words; found {options.longest}")
         if not 0 <= options.freedom <= 1:
             raise InputError(f"--freedom is a probability, from 0 to 1; found {options.freedom}")
         check_file(options.text)

@@ -13,6 +13,8 @@ SCRIPT = Path(__file__).resolve().parent.parent.parent / "scripts" / "benchmark_
     [
         (["--rows"], 2, "--rows needs a value."),
         (["--row", "ctc"], 2, "unknown argument --row"),
+        (["--updates", "2k"], 2, "--updates must be a number from 1 on; found 2k."),
+        (["--seed", "0"], 2, "--seed must be a number from 1 on; found 0."),
         (["--distilled", "{out}"], 1, "{out} was not made by scripts/distill.sh."),
         (["--judges", "{out}/a.pt"], 1, "no checkpoint {out}/a.pt (--judges)."),
         (["--from", "{out}/a.pt"], 2, "--from needs --distilled"),
@@ -21,7 +23,7 @@ SCRIPT = Path(__file__).resolve().parent.parent.parent / "scripts" / "benchmark_
         (
             ["--out", "{out}", "--rows", "ctc,lstm", "--from", "{data}/DISTILLED", "--distilled", "{data}"],
             1,
-            "--from is for the CTC rows; found lstm in --rows.",
+            "--from is for the CTC rows and autoregressive; found lstm in --rows.",
         ),
     ],
 )
@@ -30,9 +32,18 @@ def test_a_wrong_command_is_refused_before_any_work(tmp_path, arguments, code, m
     for folder in folders.values():
         folder.mkdir()
     (folders["data"] / "DISTILLED").write_text("made by hand\n")
+    for split in ("train", "val", "test_2016_flickr", "test_2017_flickr"):
+        for language in ("en", "de"):
+            (folders["data"] / f"{split}.{language}").write_text("1\n")
     command = [str(SCRIPT), str(folders["data"]), *(argument.format(**folders) for argument in arguments)]
     done = subprocess.run(
         command, capture_output=True, text=True, env={**os.environ, "CONVTEXT_PYTHON": sys.executable}
     )
     assert done.returncode == code and f"error: {message.format(**folders)}" in done.stderr
     assert not any(folders["out"].iterdir())
+
+
+def test_every_file_is_looked_for_before_any_work(tmp_path):
+    (tmp_path / "train.en").write_text("1\n")
+    done = subprocess.run([str(SCRIPT), str(tmp_path)], capture_output=True, text=True)
+    assert done.returncode == 1 and done.stderr == f"error: no file {tmp_path}/train.de.\n"

@@ -54,3 +54,10 @@ def test_a_row_for_every_system_and_the_mean_over_seeds(folder, capsys):
 def test_a_folder_without_translations_is_one_sentence(tmp_path, capsys):
     assert benchmark_table.main([str(tmp_path)]) == 1
     assert capsys.readouterr().err.startswith("error: ")
+
+
+def test_a_checkpoint_that_a_kill_cut_off_is_one_sentence(folder, capsys):
+    path = folder / "ctc-20-seed1" / "checkpoints" / "checkpoint_last.pt"
+    path.write_bytes(path.read_bytes()[:300])
+    assert benchmark_table.main([str(folder), "--tests", "t"]) == 1
+    assert f"error: {path} is no whole checkpoint" in capsys.readouterr().err

@@ -47,6 +47,7 @@ def test_the_seed_decides(tmp_path):
     [
         (["--count", 100000], "error: the text has too few n-grams in common for --count 100000: after "),
         (["--count", 0], "error: --count must be positive; found 0"),
+        (["--count", 1, "--longest", 3], "error: --longest must be at least 4, the fewest words; found 3"),
         (["--count", 1, "--freedom", 2], "error: --freedom is a probability, from 0 to 1; found 2.0"),
     ],
 )

@@ -20,8 +20,8 @@
 #   --seed N        (default: 1)
 #   --distilled BIN train on what scripts/distill.sh made in place of the original pairs; BIN is FOLDER/bin, and the
 #                   rows are called after FOLDER
-#   --from CKPT     CTC rows and autoregressive begin with the weights of CKPT, such as the average of a row on other data, and half the
-#                   learning rate; needs --distilled, which the row is called after
+#   --from CKPT     CTC rows and autoregressive begin with the weights of CKPT, such as the average of a row on other
+#                   data, and half the learning rate; needs --distilled, which the row is called after
 #   --judges CKPT,CKPT,...  models that choose among the 30 best of the search with the n-gram model, such as averages of
 #                   other seeds or the rows autoregressive and channel: one way of decoding more, for the CTC rows
 # Every system of this project is decoded in several ways: greedily, from the average of its five best checkpoints,

@@ -75,9 +75,12 @@ done
 if [[ -n "$corpus$valid$test" ]]; then
     [[ -n "$corpus" && -n "$valid" && -n "$test" && -n "$out" ]] ||
         usage_error "--corpus, --valid, --test and --out go together; one of them is missing."
-    for prefix in "$corpus" "$valid" "$test"; do
+    for option in corpus valid test; do
+        prefix="${!option}"
         [[ -f "$prefix.en" && -f "$prefix.de" ]] ||
             { echo "error: expected the files $prefix.en and $prefix.de, found none or one." >&2; exit 1; }
+        # The same from any folder, for the settings too.
+        printf -v "$option" %s "$(cd "$(dirname "$prefix")" && pwd)/${prefix##*/}"
     done
 fi
 [[ -z "$out" ]] || out="$(mkdir -p "$out" && cd "$out" && pwd)"

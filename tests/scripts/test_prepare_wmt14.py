@@ -153,7 +153,7 @@ def test_official_archives_become_data_for_training_also_when_killed_again_and_a
     assert code == 1 and "was made with other settings" in errors
 
 
-def test_the_tokenised_route_from_german_to_english_on_a_local_corpus(tmp_path):
+def test_the_tokenised_route_from_german_to_english_on_a_local_corpus(tmp_path, monkeypatch):
     long = ("I see " + "very " * 260 + "much.", "Ich sehe " + "sehr " * 260 + "viel.")
     lists = {"train": [*text_of("europarl-v7"), long, ("Yes, I don't see it.", "Ja.")], "valid": sentences(5, 7)}
     lists["test"] = [*sentences(5, 8), ("It’s “here”.", "Es ist „hier“.")]
@@ -172,6 +172,11 @@ def test_the_tokenised_route_from_german_to_english_on_a_local_corpus(tmp_path):
     assert all(piece.replace("@@ ", "") == text for piece, text in pieces)
     assert {"bin/train.de-en.de.bin", "bin/test.de-en.en.idx", "bpe.codes"} <= set(results(out))
     assert not (out / "encoded").exists() and not (out / "clean").exists()
+    # Called otherwise, the same files are the same corpus.
+    monkeypatch.chdir(tmp_path)
+    again = ["--corpus", "train", "--valid", "valid", "--test", "test"]
+    code, _, errors = run(out, None, "--route", "tokenised", "--direction", "de-en", *again)
+    assert code == 0, errors[-2000:]
 
 
 def test_a_short_disk_is_noticed_before_anything_is_downloaded(mirror, tmp_path):

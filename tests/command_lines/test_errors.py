@@ -139,6 +139,13 @@ def test_a_source_beyond_the_limit_of_the_command_is_refused(corpus, user_dir, u
     run("generate", corpus, *flags, "--skip-invalid-size-inputs-valid-test")
 
 
+@pytest.mark.parametrize("task", ["translation", "translation_convtext"])
+def test_scores_of_references_are_refused_for_a_ctc_canvas(corpus, user_dir, untrained, task):
+    flags = ["--user-dir", user_dir, "--path", untrained / "checkpoint_last.pt", "--batch-size", 100]
+    message = sentence_of(run, "generate", corpus, *flags, "--num-workers", 0, "--task", task, "--score-reference")
+    assert "--score-reference needs one position per target token" in message and "fairseq-validate" in message
+
+
 @pytest.mark.parametrize("command", ["train", "validate", "generate", "interactive"])
 def test_a_sentence_beyond_the_limit_is_named_by_the_stock_task(train, corpus, user_dir, untrained, tmp_path, command):
     limit = ["--task", "translation", "--max-source-positions", 7]

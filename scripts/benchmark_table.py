@@ -22,7 +22,7 @@ from protocols import measures_of, score_rows
 from score import load_generated, remove_subwords
 from tqdm import tqdm
 
-SYSTEM = re.compile(r"(?P<row>.+)-(?P<updates>\d+)-seed(?P<seed>\d+)(-(?P<data>.+))?")
+SYSTEM = re.compile(r"(?P<row>.+?)-(?P<updates>\d+)-seed(?P<seed>\d+)(-(?P<data>.+))?")
 PARAMETERS = re.compile(r"num\. shared model params: ([\d,]+)")
 
 
@@ -33,7 +33,9 @@ def training_of(folder: Path) -> List[str]:
     try:
         state = torch.load(path, map_location="cpu", weights_only=False)
     except (RuntimeError, EOFError, pickle.UnpicklingError) as error:
-        raise InputError(f"{path} is no whole checkpoint: train that row once more, which mends it") from error
+        raise InputError(
+            f"{path} is no whole checkpoint: remove {path.with_name('finished')} and train that row once more"
+        ) from error
     minutes = state["extra_state"]["previous_training_time"] / 60
     return [f"{int(counts[-1].replace(',', '')) / 1e6:.2f}" if counts else "?", f"{minutes:.0f}"]
 

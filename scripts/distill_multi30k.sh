@@ -43,7 +43,7 @@ while [[ $# -gt 0 ]]; do
 done
 [[ -z "$sentences" || "$sentences" =~ ^[1-9][0-9]*$ ]] ||
     { echo "error: --sentences must be a number from 1 on; found $sentences." >&2; exit 2; }
-[[ "$seed" =~ ^[0-9]+$ ]] || { echo "error: --seed must be a number; found $seed." >&2; exit 2; }
+[[ "$seed" =~ ^(0|[1-9][0-9]*)$ ]] || { echo "error: --seed must be a number; found $seed." >&2; exit 2; }
 [[ -f "$data/train.en" ]] || { echo "error: no file $data/train.en." >&2; exit 1; }
 data="$(cd "$data" && pwd)"
 [[ -z "$out" ]] || out="$(mkdir -p "$out" && cd "$out" && pwd)"

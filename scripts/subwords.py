@@ -69,6 +69,8 @@ def encode(model: Path, out: Path, texts: List[Path]) -> None:
     processor = load(model)
     for text in texts:
         check_file(text)
+        if (out / text.name).exists() and (out / text.name).samefile(text):
+            raise InputError(f"--out {out} is the folder of {text.name}, which its subwords would overwrite")
     names = [text.name for text in texts]
     twice = sorted({name for name in names if names.count(name) > 1})
     if twice:

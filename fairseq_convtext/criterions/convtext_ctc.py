@@ -109,17 +109,17 @@ class ConvtextCtcCriterion(FairseqCriterion):
             weight = self.intermediate_ctc_weight / len(extra["inner_logits"])
             losses = losses + weight * self.losses(inner, targets, extra["bound"], target_lengths)
         losses = losses.masked_fill(~feasible, 0.0)
-        if not self.infeasible_seen and not bool(feasible.all()):
-            self.infeasible_seen = True
-            logger.warning(
-                "%d of %d sentences of this batch do not fit their canvas and are not learnt; the log's infeasible "
-                "goes on counting: raise --length-bound-a, --length-bound-b or --max-target-positions",
-                int((~feasible).sum()), len(feasible),
-            )
         if twice:
             losses, feasible = losses.view(2, -1).mean(dim=0), feasible[: target.size(0) // 2]
             divergence = consistency_loss(*logits.chunk(2), extra["bound"][: target.size(0) // 2])
             losses = losses + self.consistency * divergence.masked_fill(~feasible, 0.0)
+        if not self.infeasible_seen and not bool(feasible.all()):
+            self.infeasible_seen = True
+            logger.warning(
+                "%d of %d sentences of this batch do not fit their canvas and count nothing; the log's infeasible "
+                "goes on counting: raise --length-bound-a, --length-bound-b or --max-target-positions",
+                int((~feasible).sum()), len(feasible),
+            )
         loss = losses.sum() if reduce else losses
         sample_size = sample["target"].size(0) if self.sentence_avg else sample["ntokens"]
         return loss, sample_size, {

@@ -91,7 +91,7 @@ class ParallelGenerator:
                 "leave the flag out."
             )
         self.stock = stock
-        # A wider beam would find others, so that a sentence's translation depended on those of its batch.
+        # With a wider beam a sentence would be translated otherwise whenever another one of its batch is too long.
         self.one_best = copy.copy(stock)
         self.one_best.beam_size = 1
         self.cut_seen = False

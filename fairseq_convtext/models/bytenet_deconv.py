@@ -263,6 +263,11 @@ class BytenetDeconvModel(FairseqEncoderDecoderModel):
                 "--target-alignment ctc: fairseq-validate gives its loss on the references."
             )
         scores, extra = net_output
+        if sample is not None and bool((sample["target"].ne(self.decoder.pad).sum(dim=1) > extra["bound"]).any()):
+            raise ConvTextError(
+                "--score-reference: a reference has more tokens than its canvas has positions: leave such sentences "
+                "out, or train with a larger --length-bound-a, --length-bound-b or --max-target-positions."
+            )
         if "log_probs" in extra and torch.equal(scores, extra["log_probs"]):
             return scores if log_probs else scores.exp()
         return super().get_normalized_probs(net_output, log_probs, sample)

@@ -16,7 +16,7 @@ logger = logging.getLogger(__name__)
 COMPUTE_DTYPES = ["float32", "bfloat16", "auto"]
 
 
-def product_seconds(dtypes: Sequence[torch.dtype], repetitions: int = 20) -> List[float]:
+def product_seconds(dtypes: Sequence[torch.dtype], repetitions: int = 8) -> List[float]:
     """The shortest time that a product of the size of a small model's takes on the processor, for each of the types.
 
     They take turns, so that what else the machine does meanwhile slows all of them.

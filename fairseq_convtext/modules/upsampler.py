@@ -53,23 +53,23 @@ class Upsample(nn.Module):
         return y[:, padding : padding + self.stride * positions] + self.conv.bias
 
 
-def thinned(x: Tensor, lengths: Tensor, bound: Tensor) -> Tensor:
-    """Positions at equal distances, ``bound`` of each sentence's ``lengths``; the first ones where it has no more.
+def thinned(x: Tensor, from_source: Tensor, bound: Tensor) -> Tensor:
+    """Positions at equal distances, ``bound`` of each sentence's ``from_source``; the first ones where it has no more.
 
     Args:
         x: ``(batch, positions, channels)``.
-        lengths: ``(batch,)`` positions in use.
+        from_source: ``(batch,)`` positions that come from the source, those of an extension not counted.
         bound: ``(batch,)`` positions wanted.
 
     Returns:
         ``(batch, max(bound), channels)``.
     """
     size = int(bound.max())
-    if not bool((lengths > bound).any()):
+    if not bool((from_source > bound).any()):
         return x[:, :size]
     wanted = torch.arange(size, device=x.device)
-    lengths, bound = lengths[:, None], bound[:, None]
-    places = torch.where(lengths > bound, (2 * wanted + 1) * lengths // (2 * bound), wanted)
+    from_source, bound = from_source[:, None], bound[:, None]
+    places = torch.where(from_source > bound, (2 * wanted + 1) * from_source // (2 * bound), wanted)
     return x.gather(1, places.clamp(max=x.size(1) - 1)[:, :, None].expand(-1, -1, x.size(2)))
 
 
@@ -80,8 +80,8 @@ class Upsampler(nn.Module):
     ceil(L / u) positions (the dynamic unfolding of arXiv 1610.10099, section 3.2); each stage multiplies the
     positions by its stride and redistributes the information with a length-preserving stack. Before the last stack a
     sentence is brought to L positions: of the u * S of a source for which L is smaller some are left out, at equal
-    distances, so that the canvas holds all of it; what an extension has beyond L is cut. Works from any number of
-    positions, one included.
+    distances, so that the canvas is spread over all of it; what an extension has beyond L is cut. Works from any
+    number of positions, one included.
 
     Args:
         channels: width throughout.
@@ -135,7 +135,7 @@ class Upsampler(nn.Module):
         Returns:
             ``(batch, max(bound), channels)`` canvas; positions at and beyond a sentence's own bound mean nothing.
         """
-        of_source = lengths * self.factor
+        from_source = lengths * self.factor
         x, lengths = self.extend(x, lengths, bound)
         for stage, (upsample, stack) in enumerate(zip(self.upsamples, self.stacks)):
             x = upsample(x, padding_mask(lengths, x.size(1)))
@@ -143,7 +143,7 @@ class Upsampler(nn.Module):
             last = stage == len(self.stacks) - 1
             if last:
                 lengths = torch.minimum(lengths, bound)
-                x = thinned(x, of_source, bound)
+                x = thinned(x, from_source, bound)
                 if hints is not None:
                     vectors, where = hints
                     x = torch.where(where[:, :, None], vectors.to(x.dtype), x)

@@ -98,7 +98,7 @@ convtext_fit() {
     mkdir -p "$out"
     # The training holds it too: it may outlive a script that was killed, and two would write the same checkpoints.
     exec 7>"$out/lock"
-    ! command -v flock >/dev/null || flock -n 7 ||
+    ! command -v flock >/dev/null || flock -w 5 7 ||
         convtext_fail "another training, or one whose script was killed, is at work in $out: stop it first."
     convtext_mend_checkpoints "$out/checkpoints"
     [[ -t 2 ]] || progress=simple

@@ -146,6 +146,13 @@ def test_scores_of_references_are_refused_for_a_ctc_canvas(corpus, user_dir, unt
     assert "--score-reference needs one position per target token" in message and "fairseq-validate" in message
 
 
+def test_a_reference_that_is_larger_than_its_canvas_is_not_scored(train, corpus, user_dir, tmp_path):
+    train(tmp_path, 1, *ALIGNMENTS["position"], "--length-bound-a", 0.5, "--length-bound-b", 1)
+    flags = ["--user-dir", user_dir, "--path", tmp_path / "checkpoint_last.pt", "--num-workers", 0, "--score-reference"]
+    message = sentence_of(run, "generate", corpus, *flags, "--batch-size", 100)
+    assert "--score-reference: a reference has more tokens than its canvas has positions" in message
+
+
 @pytest.mark.parametrize("command", ["train", "validate", "generate", "interactive"])
 def test_a_sentence_beyond_the_limit_is_named_by_the_stock_task(train, corpus, user_dir, untrained, tmp_path, command):
     limit = ["--task", "translation", "--max-source-positions", 7]

@@ -138,6 +138,9 @@ def test_a_generator_made_anew_does_not_read_the_judges_again(
     monkeypatch.delattr(translation_convtext, "load_judges")
     again = task.build_generator(models, Namespace(beam=1))
     assert again is not first and again.judges.judges is first.judges.judges
+    # What Python may ask for and the command line may not.
+    with pytest.raises(ConvTextError, match="--ctc-beam does not go together with prefix_tokens: leave one out"):
+        first.generate(models, {}, prefix_tokens=torch.ones(1, 1), constraints=None)
 
 
 @pytest.mark.parametrize("script", [tune_judges, tune_blank_penalty])

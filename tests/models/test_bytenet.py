@@ -184,8 +184,7 @@ def test_share_all_embeddings_makes_one_matrix():
     assert count[separate] - count[shared] == 2 * len(task.target_dictionary) * 16
 
 
-# Symbols of the joined vocabulary that such a corpus takes, and the least and most millions of parameters.
-# Symbols of the joined vocabulary, and the millions of parameters that README.md promises.
+# Symbols of the joined vocabulary that such a corpus takes, and the millions of parameters.
 PRESETS = {"bytenet": (10000, 19.3), "bytenet_tiny": (4000, 4.0), "bytenet_wmt_en_de": (32000, 107.5)}
 
 

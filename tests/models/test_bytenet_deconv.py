@@ -66,6 +66,23 @@ def test_a_canvas_position_sees_the_source_positions_that_the_formulas_say():
     assert seen == list(range(first, last + 1))
 
 
+def test_a_column_offers_whatever_a_prefix_may_force_but_padding_and_the_blank():
+    torch.manual_seed(0)
+    model = make_model(target_alignment="ctc").eval()
+    dictionary, seen = model.decoder.dictionary, 0
+    encoder_out = model.encoder(**make_batch(SOURCES)["net_input"])
+    best = model.decoder.one_pass(encoder_out)
+    for t in range(1, best.tokens.size(1)):
+        # As if the prefix had repeated what stands at t.
+        tokens = torch.cat([torch.full((len(SOURCES), 1), dictionary.eos()), best.tokens[:, :t]], dim=1)
+        log_probs = model.decoder(tokens, encoder_out=encoder_out, incremental_state={})[0][:, 0]
+        allowed = torch.ones(len(dictionary), dtype=torch.bool)
+        allowed[[dictionary.pad(), dictionary.bos()]] = False
+        assert log_probs[:, allowed].isfinite().all() and log_probs[:, ~allowed].isneginf().all()
+        seen += int(best.adjacent[:, t].sum())
+    assert seen  # places where a token must not follow itself
+
+
 def test_the_projection_is_computed_for_target_positions_only_and_targets_match_it():
     model, batch = make_model(), make_batch(SOURCES, TARGETS)
     output = model(**batch["net_input"])

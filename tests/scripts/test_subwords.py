@@ -79,3 +79,13 @@ def test_a_vocabulary_too_large_for_the_text_is_one_line(tmp_path):
     last = result.stderr.splitlines()[-1]
     assert last.startswith("error: ") and "--vocabulary 9000" in last and "Traceback" not in result.stderr
     assert not (tmp_path / "m.model").exists()
+
+
+def test_a_text_is_never_overwritten_by_its_subwords(tmp_path):
+    make_texts(tmp_path)
+    model, text = tmp_path / "m.model", tmp_path / "train.de"
+    before = text.read_bytes()
+    assert run("train", "--model", model, "--vocabulary", 30, text).returncode == 0
+    result = run("encode", "--model", model, "--out", tmp_path, text)
+    assert result.returncode == 1 and "which its subwords would overwrite" in result.stderr
+    assert text.read_bytes() == before

@@ -6,7 +6,7 @@
   estimate_training.py --arch bytenet_deconv -- --encoder-layers 30  after -- options of fairseq-train
 
 Any encoder-decoder architecture of fairseq or of this plugin; presets of the plugin with --target-alignment ctc.
-Operations and activations are counted while the real model takes a step on the CPU (scripts/training_cost.py),
+Operations and activations are counted while the real model takes a step on the CPU (scripts/step_counters.py),
 never by a formula for the whole model. A token is a target token, EOS counted.
 
 Hours are operations / (GPUs x peak of the GPU x --utilisation). The utilisation is an assumption, not a

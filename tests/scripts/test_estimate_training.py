@@ -13,12 +13,13 @@ pytest.importorskip("fairseq")
 SCRIPTS = Path(__file__).resolve().parents[2] / "scripts"
 sys.path.append(str(SCRIPTS))
 import estimate_training as script  # noqa: E402
+import step_counters  # noqa: E402
 import training_cost  # noqa: E402
 
 from fairseq_convtext.modules.convolution import DilatedConv  # noqa: E402
 from fairseq_convtext.modules.upsampler import Upsample  # noqa: E402
 
-NEW_ENOUGH = tuple(map(int, re.findall(r"\d+", torch.__version__)[:2])) >= training_cost.OLDEST_TORCH
+NEW_ENOUGH = tuple(map(int, re.findall(r"\d+", torch.__version__)[:2])) >= step_counters.OLDEST_TORCH
 needs_new_torch = pytest.mark.skipif(not NEW_ENOUGH, reason="needs torch 2.6")
 SMALL = ["--vocabulary", "50", "--length", "7"]
 OURS = ["--encoder-channels", "16", "--encoder-layers", "2", "--decoder-layers", "2"]
@@ -42,7 +43,7 @@ def runner(model, criterion, options, sentences):
 @needs_new_torch
 def test_a_stack_of_linear_layers_is_counted_exactly():
     stack, x = nn.Sequential(nn.Linear(8, 32), nn.ReLU(), nn.Linear(32, 4)), torch.randn(10, 8)
-    forward, backward = training_cost.count_flops(stack, lambda: stack(x).sum())
+    forward, backward = step_counters.count_flops(stack, lambda: stack(x).sum())
     assert forward == 2 * 10 * (8 * 32 + 32 * 4)
     # Both factors of each product get a gradient, but for the input.
     assert backward == 2 * forward - 2 * 10 * 8 * 32
@@ -51,7 +52,7 @@ def test_a_stack_of_linear_layers_is_counted_exactly():
 @needs_new_torch
 def test_activations_of_a_stack_of_linear_layers_are_its_hidden_values():
     stack, x = nn.Sequential(nn.Linear(8, 1000), nn.ReLU(), nn.Linear(1000, 1)), torch.randn(50, 8)
-    peak, uncounted = training_cost.peak_activations(stack, lambda: stack(x).sum())
+    peak, uncounted = step_counters.peak_activations(stack, lambda: stack(x).sum())
     # In forward what goes into ReLU and what comes out stand side by side; gradients of the size come later.
     assert peak == pytest.approx(2 * 50 * 1000 * 4, rel=0.02) and not uncounted
 
@@ -71,7 +72,7 @@ def test_every_product_of_our_layers_is_counted(block):
     for module in model.modules():
         if isinstance(module, (nn.Linear, DilatedConv, Upsample)):
             module.register_forward_hook(note)
-    forward, backward = training_cost.count_flops(model, runner(model, criterion, options, 3))
+    forward, backward = step_counters.count_flops(model, runner(model, criterion, options, 3))
     assert len(products) > 5 and forward == sum(products)
     assert backward == 2 * forward
 
@@ -81,9 +82,9 @@ def test_every_product_of_our_layers_is_counted(block):
 def test_twice_the_tokens_are_twice_the_operations_and_none_is_missed(arch):
     options = options_of(*SMALL, flags=STOCK.get(arch, OURS))
     model, criterion = training_cost.build(arch, options)
-    once, twice = (sum(training_cost.count_flops(model, runner(model, criterion, options, n))) for n in (2, 4))
+    once, twice = (sum(step_counters.count_flops(model, runner(model, criterion, options, n))) for n in (2, 4))
     assert twice == 2 * once
-    assert training_cost.peak_activations(model, runner(model, criterion, options, 2))[1] == set()
+    assert step_counters.peak_activations(model, runner(model, criterion, options, 2))[1] == set()
 
 
 @needs_new_torch
@@ -94,7 +95,7 @@ def test_products_that_only_our_counter_knows_matter(arch):
     counter = torch.utils.flop_counter.FlopCounterMode(display=False)
     with counter:
         runner(model, criterion, options, 2)()
-    assert training_cost.count_flops(model, runner(model, criterion, options, 2))[0] > 1.05 * counter.get_total_flops()
+    assert step_counters.count_flops(model, runner(model, criterion, options, 2))[0] > 1.05 * counter.get_total_flops()
 
 
 COST = {"parameters": 10**6, "forward": 1e9, "backward": 2e9, "fixed": 2e6, "per_token": 1e5, "uncounted": []}

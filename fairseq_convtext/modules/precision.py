@@ -1,7 +1,7 @@
 """In which type products are computed: float32, bfloat16, or whichever of them is faster on the machine at hand.
 
 A processor without instructions for bfloat16 emulates them and is slower than in float32, one with AVX2 but no more
-about 30 times; one with such instructions is up to six times faster.
+about 30 times; one with such instructions may be six times faster, and was once half as fast.
 """
 
 import functools

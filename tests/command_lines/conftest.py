@@ -1,5 +1,6 @@
 """A synthetic language whose translation is known: digits in, letters out, one of them doubled."""
 
+import logging
 import random
 from pathlib import Path
 from typing import Callable, Dict, List
@@ -31,6 +32,13 @@ def make_corpus(folder: Path, sentences: Dict[str, int], *flags: object) -> Path
     prefixes = [f"--{split}pref={folder / split}" for split in sentences]
     run("preprocess", "--source-lang", "d", "--target-lang", "l", *prefixes, "--destdir", folder / "bin", *flags)
     return folder / "bin"
+
+
+@pytest.fixture(scope="module", autouse=True)
+def logs_are_on() -> None:
+    """fairseq's INFO lines are written, as in a process of its own, whatever other tests did to the root logger."""
+    logging.disable(logging.NOTSET)
+    logging.getLogger().setLevel(logging.INFO)
 
 
 @pytest.fixture(scope="session")

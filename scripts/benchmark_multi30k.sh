@@ -189,20 +189,20 @@ for language in en de; do
 done
 convtext_binarise "$out/text" "$out" 4000 "${tests[@]}"
 convtext_language_model "$out"
-bin="${distilled:-$out/bin}" valid="$out/text/valid.de" data_name="" made="" begun=""
-[[ -z "$from" ]] || { begun="$(cksum <"$from")" && begun="${begun// /-}"; }
+bin="${distilled:-$out/bin}" valid="$out/text/valid.de" data_name="" made_with=""
 if [[ -n "$distilled" ]]; then
     cmp -s "$out/bin/dict.de.txt" "$distilled/dict.de.txt" ||
         convtext_fail "$distilled has another dictionary than $out/bin: distil the data of --out, with a teacher of its rows."
-    made="$(cat "$distilled"/train.*.bin | cksum)" made="${made// /-}"
+    made_with=" distilled=$distilled cksum=$(cat "$distilled"/train.*.bin | cksum)"
+    data_name="-$(basename "${distilled%/*}")"
 fi
-[[ -z "$distilled" ]] || data_name="-$(basename "${distilled%/*}")"
+[[ -z "$from" ]] || made_with+=" from=$from cksum=$(cksum <"$from")"
 
 for row in ${chosen[@]+"${chosen[@]}"}; do
     kind="$(kind_of "$row")" count="$updates"
     [[ "$row" != transformer ]] || count=8000
     folder="$out/$row-$count-seed$seed$data_name"
-    convtext_settings "$folder" "$(flags_of "$row") updates=$count seed=$seed${distilled:+ distilled=$distilled cksum=$made}${from:+ from=$from cksum=$begun}"
+    convtext_settings "$folder" "$(flags_of "$row") updates=$count seed=$seed$made_with"
     read -r -a flags <<<"$(flags_of "$row")"
     [[ -z "$from" ]] || flags+=(--finetune-from-model "$from" --lr 1e-3)
     convtext_step "Training $row ($count updates)"

@@ -33,7 +33,7 @@ from fairseq_convtext.decoding.prefix_beam import Prefixes, SearchOptions, best_
 from fairseq_convtext.errors import ConvTextError
 from fairseq_convtext.models.bytenet_deconv_config import BytenetDeconvConfig, complete_config
 from fairseq_convtext.models.bytenet_deconv_encoder import BytenetDeconvEncoder
-from fairseq_convtext.models.checks import check_parameters, check_task
+from fairseq_convtext.models.checks import check_parameters, check_references, check_task
 from fairseq_convtext.models.common import (
     make_stack,
     output_projection,
@@ -256,18 +256,9 @@ class BytenetDeconvModel(FairseqEncoderDecoderModel):
         self, net_output: Tuple[Tensor, Dict[str, Any]], log_probs: bool, sample: Optional[Dict[str, Any]] = None
     ) -> Tensor:
         """As the base class; columns of ``next_column`` are log-probabilities already."""
-        # Of all that asks, fairseq's SequenceScorer alone gives a sample; it takes column t for target token t.
-        if self.decoder.is_ctc and sample is not None:
-            raise ConvTextError(
-                "--score-reference needs one position per target token, and this model was trained with "
-                "--target-alignment ctc: fairseq-validate gives its loss on the references."
-            )
         scores, extra = net_output
-        if sample is not None and bool((sample["target"].ne(self.decoder.pad).sum(dim=1) > extra["bound"]).any()):
-            raise ConvTextError(
-                "--score-reference: a reference has more tokens than its canvas has positions: leave such sentences "
-                "out, or train with a larger --length-bound-a, --length-bound-b or --max-target-positions."
-            )
+        if sample is not None:  # of all that asks, fairseq's SequenceScorer alone gives one
+            check_references(sample["target"].ne(self.decoder.pad).sum(dim=1), extra["bound"], self.decoder.is_ctc)
         if "log_probs" in extra and torch.equal(scores, extra["log_probs"]):
             return scores if log_probs else scores.exp()
         return super().get_normalized_probs(net_output, log_probs, sample)

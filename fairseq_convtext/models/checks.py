@@ -65,3 +65,25 @@ def check_parameters(own: Dict[str, Tensor], loaded: Dict[str, Tensor]) -> None:
             f"of this command, and so {len(differ)} of {len(sizes[0])} parameters differ: give the options and the "
             "data folder that it was trained with, or train into another --save-dir."
         )
+
+
+def check_references(lengths: Tensor, bound: Tensor, is_ctc: bool) -> None:
+    """ConvTextError when --score-reference, which takes canvas position t for target token t, would be wrong.
+
+    Args:
+        lengths: ``(batch,)`` tokens of each reference, EOS included.
+        bound: ``(batch,)`` canvas positions of each sentence.
+        is_ctc: whether the model was trained with --target-alignment ctc.
+    """
+    if is_ctc:
+        raise ConvTextError(
+            "--score-reference needs one position per target token, and this model was trained with "
+            "--target-alignment ctc: fairseq-validate gives its loss on the references."
+        )
+    if bool((lengths > bound).any()):
+        row = int((lengths - bound).argmax())
+        raise ConvTextError(
+            f"--score-reference: a reference has {int(lengths[row])} tokens (EOS included), and its canvas "
+            f"{int(bound[row])} positions: leave such sentences out, or train with a larger --length-bound-a, "
+            "--length-bound-b or --max-target-positions."
+        )

@@ -90,16 +90,17 @@ convtext_mend_checkpoints() {
 convtext_fit() {
     local bin="$1" out="$2" updates="$3" progress=tqdm trainer=(fairseq-train)
     shift 3
-    # fairseq would load a finished training and take one update more.
-    if [[ -f "$out/checkpoints/finished" ]]; then
-        echo "$out/checkpoints is finished and is kept" >&2
-        return
-    fi
     mkdir -p "$out"
     # The training holds it too: it may outlive a script that was killed, and two would write the same checkpoints.
     exec 7>"$out/lock"
     ! command -v flock >/dev/null || flock -w 5 7 ||
         convtext_fail "another training, or one whose script was killed, is at work in $out: stop it first."
+    # fairseq would load a finished training and take one update more.
+    if [[ -f "$out/checkpoints/finished" ]]; then
+        echo "$out/checkpoints is finished and is kept" >&2
+        exec 7>&-
+        return
+    fi
     convtext_mend_checkpoints "$out/checkpoints"
     [[ -t 2 ]] || progress=simple
     [[ -z "${TRAIN_WITH:-}" ]] || trainer=("$PYTHON" "$TRAIN_WITH")

@@ -51,6 +51,12 @@ def test_a_row_for_every_system_and_the_mean_over_seeds(folder, capsys):
     assert output.count("±") == 3  # BLEU, chrF and tokenised BLEU of one system on one set
 
 
+def test_a_system_is_told_from_its_data_even_if_that_has_a_seed_in_its_name():
+    found = benchmark_table.SYSTEM.fullmatch("word-dropout-3600-seed1-self-trained-40000-seed2")
+    assert found["row"] == "word-dropout" and found["updates"] == "3600"
+    assert found["seed"] == "1" and found["data"] == "self-trained-40000-seed2"
+
+
 def test_a_folder_without_translations_is_one_sentence(tmp_path, capsys):
     assert benchmark_table.main([str(tmp_path)]) == 1
     assert capsys.readouterr().err.startswith("error: ")

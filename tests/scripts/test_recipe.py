@@ -62,9 +62,9 @@ def test_a_folder_made_with_other_settings_is_refused(tmp_path):
 
 
 @pytest.mark.skipif(shutil.which("flock") is None, reason="flock, which keeps two trainings apart, is not installed")
-def test_a_second_training_in_the_same_folder_is_refused_and_one_after_it_is_not(tmp_path):
+def test_a_second_training_in_the_same_folder_is_refused_and_a_finished_one_is_not_begun_again(tmp_path):
     stub = tmp_path / "fairseq-train"
-    stub.write_text('#!/bin/sh\nwhile [ "$1" != --save-dir ]; do shift; done\nmkdir -p "$2"\n')
+    stub.write_text('#!/bin/sh\nwhile [ "$1" != --save-dir ]; do shift; done\nmkdir -p "$2"\necho >>"$2/trained"\n')
     stub.chmod(0o755)
     script = 'set -e; source "$0"; convtext_fail() { echo "error: $*" >&2; exit 1; }; convtext_fit bin "$1" 3'
     command = ["bash", "-c", script, ROOT / "scripts" / "lib" / "recipe.sh", tmp_path / "out"]
@@ -76,5 +76,7 @@ def test_a_second_training_in_the_same_folder_is_refused_and_one_after_it_is_not
         refused = subprocess.run(command, capture_output=True, text=True, env=environment)
     assert refused.returncode == 1 and f"is at work in {tmp_path / 'out'}: stop it first" in refused.stderr
     assert not (tmp_path / "out" / "checkpoints").exists()
-    assert subprocess.run(command, env=environment).returncode == 0
-    assert (tmp_path / "out" / "checkpoints" / "finished").exists()
+    for _ in range(2):
+        assert subprocess.run(command, env=environment).returncode == 0
+        assert (tmp_path / "out" / "checkpoints" / "finished").exists()
+        assert (tmp_path / "out" / "checkpoints" / "trained").read_text() == "\n"  # once

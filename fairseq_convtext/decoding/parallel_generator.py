@@ -31,6 +31,35 @@ NO_SEARCH = {
     "constraints": None,
     "print_alignment": None,
 }
+# Options of fairseq's that are for other models, and why.
+NOT_FOR_CONVOLUTIONS = {
+    "print_alignment": "it has no attention",
+    "replace_unk": "it has no attention",
+    "retain_dropout": "its dropout is at work in training only",
+}
+
+
+def check_options(models: List[Any], args: Any, searches: bool) -> None:
+    """No generation option asks for what models that write all positions at once do not have.
+
+    Args:
+        models: any of fairseq's; other kinds are not checked.
+        args: generation options.
+        searches: whether there is a --ctc-beam.
+
+    Raises:
+        ConvTextError: such an option; fairseq would end in a traceback or pass over it.
+    """
+    if not any(hasattr(getattr(model, "decoder", None), "one_pass") for model in models):
+        return
+    for name, reason in NOT_FOR_CONVOLUTIONS.items():
+        if getattr(args, name, None) not in (None, False):
+            raise ConvTextError(f"--{name.replace('_', '-')} is not for this model, for {reason}: leave it out.")
+    if searches and getattr(args, "lenpen", 1) != 1:
+        raise ConvTextError(
+            f"--lenpen {args.lenpen} has no effect on --ctc-beam, whose scores are those of whole translations: use "
+            "--ctc-token-bonus to make them longer."
+        )
 
 
 def reasons_for_stock_generator(

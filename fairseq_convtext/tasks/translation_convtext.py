@@ -9,11 +9,13 @@ from fairseq.tasks import register_task
 from fairseq.tasks.translation import TranslationConfig, TranslationTask
 
 from fairseq_convtext.decoding.ngram import NgramModel
-from fairseq_convtext.decoding.parallel_generator import ParallelGenerator, reasons_for_stock_generator
+from fairseq_convtext.decoding.parallel_generator import ParallelGenerator, check_options, reasons_for_stock_generator
 from fairseq_convtext.decoding.prefix_beam import SearchOptions
 from fairseq_convtext.decoding.rescoring import Judges
 from fairseq_convtext.errors import ConvTextError
 from fairseq_convtext.tasks.judges import load_judges
+
+LM_WEIGHT = 0.3  # the default, by which it is seen whether the option was given
 
 
 @dataclass
@@ -29,7 +31,9 @@ class TranslationConvtextConfig(TranslationConfig):
             "more text: a token that is not in it is never written"
         },
     )
-    ctc_lm_weight: float = field(default=0.3, metadata={"help": "ctc: weight of the language model in the search"})
+    ctc_lm_weight: float = field(
+        default=LM_WEIGHT, metadata={"help": "ctc: weight of the language model in the search"}
+    )
     ctc_token_bonus: float = field(
         default=0.0, metadata={"help": "ctc: added to the search's score for every token; makes translations longer"}
     )
@@ -74,6 +78,7 @@ class TranslationConvtextTask(TranslationTask):
     def build_generator(self, models: List[Any], args: Any, seq_gen_cls: Any = None, **kwargs: Any) -> Any:
         """One pass and an argmax; the stock generator where the options ask for what only it can do."""
         search = self.search_options()
+        check_options(models, args, searches=search is not None)
         stock = super().build_generator(models, args, seq_gen_cls=seq_gen_cls, **kwargs)
         reasons = reasons_for_stock_generator(models, args, seq_gen_cls, kwargs)
         nbest = getattr(args, "nbest", 1)
@@ -108,6 +113,8 @@ class TranslationConvtextTask(TranslationTask):
             return None
         if self.cfg.ctc_lm_weight < 0:
             raise ConvTextError(f"--ctc-lm-weight must not be negative; found {self.cfg.ctc_lm_weight}.")
+        if not path and self.cfg.ctc_lm_weight != LM_WEIGHT:
+            raise ConvTextError(f"--ctc-lm-weight {self.cfg.ctc_lm_weight} needs a language model: add --ctc-lm.")
         lm = self.load_once(path, lambda: NgramModel.load(path)) if path else None
         if lm is not None:
             lm.check_dictionary(self.target_dictionary.symbols)

@@ -139,6 +139,17 @@ def test_a_source_beyond_the_limit_of_the_command_is_refused(corpus, user_dir, u
     run("generate", corpus, *flags, "--skip-invalid-size-inputs-valid-test")
 
 
+@pytest.mark.parametrize("flags", [["--print-alignment"], ["--replace-unk"], ["--retain-dropout"]])
+@pytest.mark.parametrize("search", [[], ["--ctc-beam", 2]])
+def test_options_for_other_models_are_refused(corpus, user_dir, untrained, flags, search):
+    model = ["--user-dir", user_dir, "--path", untrained / "checkpoint_last.pt", "--task", "translation_convtext"]
+    languages = ["--source-lang", "d", "--target-lang", "l"]
+    with pytest.raises(ConvTextError) as info:
+        run("interactive", corpus, *model, *languages, *search, *flags, stdin="1 2\n")
+    said = str(info.value)
+    assert re.search(f"{flags[0]} is not for this model, for it.*: leave it out", said)
+
+
 @pytest.mark.parametrize("task", ["translation", "translation_convtext"])
 def test_scores_of_references_are_refused_for_a_ctc_canvas(corpus, user_dir, untrained, task):
     flags = ["--user-dir", user_dir, "--path", untrained / "checkpoint_last.pt", "--batch-size", 100]

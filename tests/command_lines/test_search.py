@@ -134,6 +134,10 @@ def test_options_that_do_not_go_together_are_one_sentence(corpus, user_dir, chec
         generate(corpus, user_dir, ctc, "--ctc-beam", 0)
     with pytest.raises(ConvTextError, match="--ctc-beam searches a CTC canvas"):
         generate(corpus, user_dir, position, "--ctc-beam", 5)
+    with pytest.raises(ConvTextError, match="--ctc-lm-weight 0.5 needs a language model: add --ctc-lm"):
+        generate(corpus, user_dir, ctc, "--ctc-beam", 5, "--ctc-lm-weight", 0.5)
+    with pytest.raises(ConvTextError, match="--lenpen 2.0 has no effect on --ctc-beam.*use --ctc-token-bonus"):
+        generate(corpus, user_dir, ctc, "--ctc-beam", 5, "--lenpen", 2)
     state = torch.load(lm)
     torch.save({**state, "vocabulary": 99}, tmp_path / "other.pt")
     with pytest.raises(ConvTextError, match="has 99 symbols and the target dictionary 16"):

@@ -3,14 +3,16 @@
 # of the training data, others that are put together from their n-grams.
 #
 # Usage: scripts/distill_multi30k.sh DATA KIND [--out FOLDER] [--teacher ROW] [--sentences N] [--seed N]
-#        [--name NAME] [--workers N]
+#        [--judges CHECKPOINT,...] [--name NAME] [--workers N]
 #   DATA           folder with train.en and train.de, raw text
-#   KIND           distilled-more  the Transformer translates all of them, two of the project's models help to choose
-#                                  among five translations of each (scripts/rerank.py)
+#   KIND           distilled-more  the Transformer translates all of them, models of the project help to choose among
+#                                  five translations of each (scripts/rerank.py)
 #                  self-trained    no Transformer: ROW translates the sampled ones as its judges choose among its five
 #                                  best; the pairs of the training data stay as they are
-#   --out FOLDER   of scripts/benchmark_multi30k.sh, with its rows transformer, ctc of 2,400 and best of 4,800 updates
-#                  for distilled-more; default: data-bin/multi30k
+#   --out FOLDER   of scripts/benchmark_multi30k.sh, with its row transformer for distilled-more; default:
+#                  data-bin/multi30k
+#   --judges CHECKPOINT,...  for distilled-more (default: the averages of FOLDER's rows ctc, 2,400 updates, and best,
+#                  4,800)
 #   --teacher ROW  for self-trained: a folder in FOLDER that was translated with --judges (default: ctc-2400-seed1)
 #   --sentences N  how many are sampled (default: 116000 for distilled-more, 40000 for self-trained)
 #   --seed N       of the sampling: another one for the next round of self-training (default: 1)
@@ -24,7 +26,7 @@ if [[ $# -eq 0 || "$1" == -h || "$1" == --help ]]; then
     sed -n '2,/^set /s/^# \{0,1\}//p' "${BASH_SOURCE[0]}"
     exit $(($# == 0 ? 2 : 0))
 fi
-data="$1" kind="${2:-}" out="" teacher=ctc-2400-seed1 sentences="" seed=1 name="" workers=1
+data="$1" kind="${2:-}" out="" teacher=ctc-2400-seed1 sentences="" seed=1 name="" workers=1 judges=()
 [[ "$kind" == distilled-more || "$kind" == self-trained ]] ||
     { echo "error: KIND must be distilled-more or self-trained; found '$kind'." >&2; exit 2; }
 shift 2
@@ -35,6 +37,7 @@ while [[ $# -gt 0 ]]; do
         --teacher) teacher="$2" ;;
         --sentences) sentences="$2" ;;
         --seed) seed="$2" ;;
+        --judges) IFS=, read -r -a judges <<<"$2" ;;
         --name) name="$2" ;;
         --workers) workers="$2" ;;
         *) echo "error: unknown argument $1; see $0 --help." >&2; exit 2 ;;
@@ -44,6 +47,13 @@ done
 [[ -z "$sentences" || "$sentences" =~ ^[1-9][0-9]*$ ]] ||
     { echo "error: --sentences must be a number from 1 on; found $sentences." >&2; exit 2; }
 [[ "$seed" =~ ^(0|[1-9][0-9]*)$ ]] || { echo "error: --seed must be a number; found $seed." >&2; exit 2; }
+[[ "$kind" == distilled-more ]] || ((${#judges[@]} == 0)) ||
+    { echo "error: --judges is for distilled-more; the teacher of self-trained has its own." >&2; exit 2; }
+for number in "${!judges[@]}"; do
+    file="${judges[number]}"
+    [[ -f "$file" ]] || { echo "error: no checkpoint $file (--judges)." >&2; exit 1; }
+    judges[number]="$(cd "$(dirname "$file")" && pwd)/${file##*/}"
+done
 [[ -f "$data/train.en" ]] || { echo "error: no file $data/train.en." >&2; exit 1; }
 data="$(cd "$data" && pwd)"
 [[ -z "$out" ]] || out="$(mkdir -p "$out" && cd "$out" && pwd)"
@@ -53,8 +63,9 @@ source "$ROOT/scripts/lib/recipe.sh"
 out="${out:-$ROOT/data-bin/multi30k}"
 if [[ "$kind" == distilled-more ]]; then
     sentences="${sentences:-116000}" path="$out/transformer-8000-seed1/average.pt"
-    needed=("$out/ctc-2400-seed1/average.pt" "$out/best-4800-seed1/average.pt") options=()
-    for file in "${needed[@]}"; do options+=(--judge "$file"); done
+    ((${#judges[@]})) || judges=("$out/ctc-2400-seed1/average.pt" "$out/best-4800-seed1/average.pt")
+    needed=("${judges[@]}") options=()
+    for file in "${judges[@]}"; do options+=(--judge "$file"); done
 else
     sentences="${sentences:-40000}" path="$out/$teacher/average.pt"
     search_flags="$out/$teacher/averaged-search-lm-judged/flags" needed=("$search_flags")

@@ -55,20 +55,24 @@ done
 translate() {
     convtext_translate "$data/bin" "$checkpoint" test "$run/$1/test.gen" "$run/$1/flags"
 }
-names=()
+# decodings NAME...: the ways of decoding, each in its folder, which remembers the data.
+decodings() {
+    names=("$@")
+    for name in "$@"; do convtext_settings "$run/$name" "data=$data"; done
+}
 # flags_of NAME FLAG...: FOLDER/NAME/flags.
 flags_of() {
     mkdir -p "$run/$1"
     [[ -s "$run/$1/flags" ]] || { printf '%s\n' "${@:2}" >"$run/$1/flags.part" && mv "$run/$1/flags.part" "$run/$1/flags"; }
 }
 if grep -q '^row=bytenet_deconv ' "$run/settings"; then
-    names=(greedy "search-${beam:-10}-lm")
+    decodings greedy "search-${beam:-10}-lm"
     convtext_language_model "$data" "$target"
     convtext_tune_penalty "$data/bin" "$checkpoint" "$data/reference/valid.$target" "$run/greedy/flags"
     convtext_tune_search "$data/bin" "$checkpoint" "$data/reference/valid.$target" "$run/search-${beam:-10}-lm/flags" \
         "$data/lm.$target.pt" --beam "${beam:-10}" --sentences 1000
 else
-    names=(greedy "beam-${beam:-5}")
+    decodings greedy "beam-${beam:-5}"
     limits=(--task=translation --required-batch-size-multiple=1 --max-len-a=1.5 --max-len-b=10)
     flags_of greedy "${limits[@]}" --beam=1
     flags_of "beam-${beam:-5}" "${limits[@]}" "--beam=${beam:-5}"

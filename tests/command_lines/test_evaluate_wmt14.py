@@ -52,6 +52,10 @@ def test_a_parallel_model_is_tuned_translated_and_scored_once(data, checkpoints,
     assert len(chrf) == 2 and min(chrf) > 90
     again = evaluate("--data", data, "--run", tmp_path, "--beam", 4, "--cpu")
     assert again.stdout == first.stdout and "+ fairseq-generate" not in again.stderr
+    # Other data under the same name: their scores would be those of the first.
+    (tmp_path / "greedy" / "settings").write_text("data=/other\n")
+    other = evaluate("--data", data, "--run", tmp_path, "--beam", 4, "--cpu")
+    assert other.returncode == 1 and "was made with other settings (data=/other; now data=" in other.stderr
 
 
 def test_what_is_missing_is_named(data, tmp_path):

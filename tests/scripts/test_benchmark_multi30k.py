@@ -44,6 +44,23 @@ def test_a_wrong_command_is_refused_before_any_work(tmp_path, arguments, code, m
     assert not any(folders["out"].iterdir())
 
 
+def test_distilled_data_of_another_dictionary_are_refused(tmp_path):
+    for split in ("train", "val", "test_2016_flickr", "test_2017_flickr"):
+        for language in ("en", "de"):
+            (tmp_path / f"{split}.{language}").write_text("1\n")
+    for folder, text in (("bin", "a 1\n"), ("other/bin", "b 1\n")):
+        (tmp_path / folder).mkdir(parents=True)
+        (tmp_path / folder / "dict.de.txt").write_text(text)
+    (tmp_path / "other/bin/DISTILLED").write_text("made by hand\n")
+    (tmp_path / "lm.de.pt").write_text("is there already\n")
+    command = [SCRIPT, tmp_path, "--out", tmp_path, "--rows", "ctc", "--distilled", tmp_path / "other/bin"]
+    environment = {**os.environ, "CONVTEXT_PYTHON": sys.executable}
+    done = subprocess.run(list(map(str, command)), capture_output=True, text=True, env=environment)
+    said = f"error: {tmp_path}/other/bin has another dictionary than {tmp_path}/bin"
+    assert done.returncode == 1 and said in done.stderr
+    assert not (tmp_path / "ctc-2400-seed1-other").exists()
+
+
 def test_every_file_is_looked_for_before_any_work(tmp_path):
     (tmp_path / "train.en").write_text("1\n")
     done = subprocess.run([str(SCRIPT), str(tmp_path)], capture_output=True, text=True)

@@ -16,6 +16,8 @@ SCRIPT = Path(__file__).resolve().parent.parent.parent / "scripts" / "distill_mu
         (["self-trained", "--workers"], 2, "--workers needs a value"),
         (["self-trained", "--sentences", "many"], 2, "--sentences must be a number from 1 on; found many"),
         (["self-trained", "--seed", "-1"], 2, "--seed must be a number; found -1."),
+        (["self-trained", "--judges", "a.pt"], 2, "--judges is for distilled-more"),
+        (["distilled-more", "--judges", "{out}/a.pt"], 1, "no checkpoint {out}/a.pt (--judges)."),
         (["self-trained", "--out", "{out}"], 1, "no file {out}/ctc-2400-seed1/average.pt: run scripts/bench"),
         (["self-trained", "--out", "{out}", "--teacher", "best-9-seed8"], 1, "no file {out}/best-9-seed8/average.pt"),
         (["distilled-more", "--out", "{out}"], 1, "no file {out}/transformer-8000-seed1/average.pt"),

@@ -95,7 +95,8 @@ more=""
 [[ -z "$more_source" ]] || more="$(cksum <"$more_source")"
 ((references == 0)) || more+=" references $references"
 for file in ${judges[@]+"${judges[@]}"}; do more+=" judge $(cksum <"$file")"; done
-((${#judges[@]} == 0)) || more+=" nbest $nbest"
+# (by-shard: an earlier version kept in a shard what its judges had still to choose from.)
+((${#judges[@]} == 0)) || more+=" nbest $nbest by-shard"
 # Language model and judges of the search, which the flags name, may be made anew under the same names.
 for flag in ${extra[@]+"${extra[@]}"}; do
     IFS='=:' read -r -a words <<<"$flag"
@@ -111,24 +112,30 @@ gpus=0
 # Those that this shell may use, by their names.
 IFS=, read -r -a devices <<<"${CUDA_VISIBLE_DEVICES:-$(seq -s , 0 "$((gpus - 1))")}"
 
-# translate SHARD: the shard's hypotheses as lines `id TAB subwords`, to shards/SHARD; with judges, for whom there are
-# several of a sentence, `id TAB score TAB subwords`.
+# translate SHARD: the shard's translations as lines `id TAB subwords`, to shards/SHARD. With judges the several of each
+# sentence are `id TAB score TAB subwords` in shards/SHARD.nbest before that.
 translate() {
-    local shard="$1" file="$out/shards/$1" log="$out/shards/$1.log" device=()
+    local shard="$1" file="$out/shards/$1" log="$out/shards/$1.log" made="$out/shards/$1" device=()
     [[ ! -e "$file" ]] || return 0
+    ((${#judges[@]} == 0)) || made="$file.nbest"
     ((gpus == 0)) || device=(env "CUDA_VISIBLE_DEVICES=${devices[shard % gpus]}")
     # fairseq-generate passes over its own --num-shards; it cuts by what is the number of processes elsewhere.
     # Without subwords removed, for the student has the same ones; no sentence may be too long or left over.
-    ${device[@]+"${device[@]}"} fairseq-generate "$sources" --user-dir "$ROOT/fairseq_convtext" --path "$path" \
-        --source-lang "$source_lang" --target-lang "$target_lang" --gen-subset train --beam "$beam" --nbest "$nbest" \
-        --distributed-world-size "$shards" --distributed-rank "$shard" --max-len-a 1.5 --max-len-b 10 \
+    [[ -e "$made" ]] || ${device[@]+"${device[@]}"} fairseq-generate "$sources" --user-dir "$ROOT/fairseq_convtext" \
+        --path "$path" --source-lang "$source_lang" --target-lang "$target_lang" --gen-subset train --beam "$beam" \
+        --nbest "$nbest" --distributed-world-size "$shards" --distributed-rank "$shard" --max-len-a 1.5 --max-len-b 10 \
         --max-tokens "$max_tokens" --batch-size "$((expected / shards))" --required-batch-size-multiple 1 \
         --num-workers 0 --log-format none \
-        ${extra[@]+"${extra[@]}"} 2>"$log" | awk -F '\t' -v nbest="$nbest" '/^H-/ { print substr($1, 3) "\t" (nbest > 1 ? $2 "\t" : "") $3 }' >"$file.part" || {
+        ${extra[@]+"${extra[@]}"} 2>"$log" | awk -F '\t' -v nbest="$nbest" '/^H-/ { print substr($1, 3) "\t" (nbest > 1 ? $2 "\t" : "") $3 }' >"$made.part" || {
         tail -n 3 "$log" >&2
         convtext_fail "shard $shard failed, see $log; the same command goes on with what is missing."
     }
-    mv "$file.part" "$file"
+    [[ -e "$made" ]] || mv "$made.part" "$made"
+    ((${#judges[@]} == 0)) || "$PYTHON" "$ROOT/scripts/rerank.py" "$sources" --source-lang "$source_lang" \
+        --target-lang "$target_lang" --candidates "$made" --judges "${judges[@]}" --dtype auto --out "$file" 2>>"$log" || {
+        tail -n 3 "$log" >&2
+        convtext_fail "the judges failed on shard $shard, see $log; the same command goes on with what is missing."
+    }
     echo "shard $shard of $shards: $(wc -l <"$file") translations" >&2
 }
 
@@ -175,13 +182,6 @@ for ((shard = 0; shard < shards; shard++)); do [[ -e "$out/shards/$shard" ]] || 
 convtext_step "Making $out/bin"
 export LC_ALL=C
 sort -n -s -k 1,1 "$out"/shards/*[0-9] >"$out/joined.part"
-if ((${#judges[@]})); then
-    convtext_newer "$out/chosen" "$out"/shards/*[0-9] ||
-        convtext_run "$PYTHON" "$ROOT/scripts/rerank.py" "$sources" --source-lang "$source_lang" \
-            --target-lang "$target_lang" --candidates "$out/joined.part" --judges "${judges[@]}" \
-            --dtype auto --out "$out/chosen"
-    cp "$out/chosen" "$out/joined.part"
-fi
 # Every id from 0 on, once.
 awk -F '\t' -v expected="$expected" '$1 != NR - 1 { exit 1 } END { if (NR != expected) exit 1 }' "$out/joined.part" ||
     convtext_fail "the shards have $(wc -l <"$out/joined.part") sentences, of which" \
@@ -239,5 +239,4 @@ judges: ${judges[*]:-none}
 flags: ${extra[*]:-none}
 EOF
 mv "$out/bin.part" "$out/bin"
-rm -f "$out/chosen"
 echo "$out/bin: $expected distilled training sentences" >&2

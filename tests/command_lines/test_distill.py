@@ -184,7 +184,7 @@ def test_references_stay_and_judges_choose_for_the_rest(small, teacher, checkpoi
         assert len(made[language]) == 2 * count + 3
         assert all(torch.equal(ids, kept[n % count]) for n, ids in enumerate(made[language][: 2 * count]))
     assert [dictionary.string(ids) for ids in made["d"][-3:]] == ["0 1 2", "3 4", "5 5 6 7"]
-    offered = [line.split("\t") for line in (tmp_path / "shards" / "0").read_text().splitlines()]
+    offered = [line.split("\t") for line in (tmp_path / "shards" / "0.nbest").read_text().splitlines()]
     assert len(offered) == 9
     targets = Dictionary.load(str(small / "dict.l.txt"))
     for number, ids in enumerate(made["l"][-3:]):

@@ -43,8 +43,13 @@ if [[ "$quick" == yes ]]; then
 else
     out="${out:-$ROOT/data-bin/demo-run}"
     vocabulary=4000 updates=4000 warmup=400 interval=400 limit=()
-    # A processor without instructions for bfloat16 trains in float32, and would not be ready in the time.
-    convtext_bfloat16_is_faster || updates=1200
+    # A processor without instructions for bfloat16 trains in float32, and would not be ready in the time. A run that was
+    # killed goes on with what it began with.
+    if [[ -e "$out/settings" ]]; then
+        [[ "$(<"$out/settings")" != *updates=1200* ]] || updates=1200
+    else
+        convtext_bfloat16_is_faster || updates=1200
+    fi
     model=(--spatial-dropout 0.1) search=(--beam 10 --weights 0.2 0.3 0.4 --bonuses 1 1.5 2 2.5 3 3.5)
 fi
 convtext_settings "$out" "vocabulary=$vocabulary updates=$updates tokens=1536" "${limit[@]-}" "${model[@]-}"
@@ -72,7 +77,7 @@ convtext_step "Scores"
 "$PYTHON" "$ROOT/scripts/translation_report.py" "LibreOffice Help=$out/lohelp.gen:$out/text/lohelp.test.de" \
     "Ding sentences=$out/ding.gen:$out/text/ding.test.de"
 printf '\nDone in %d:%02d minutes. To translate your own sentences:\n' $((SECONDS / 60)) $((SECONDS % 60))
-printf '  fairseq-interactive %q --user-dir %q --task translation_convtext --path %q \\\n' \
+printf '  %q %q --user-dir %q --task translation_convtext --path %q \\\n' "$(command -v fairseq-interactive)" \
     "$out/bin" "$ROOT/fairseq_convtext" "$out/checkpoints/checkpoint_best.pt"
 printf '    --bpe sentencepiece --sentencepiece-model %q --source-lang en --target-lang de \\\n' "$out/spm.model"
 mapfile -t flags <"$out/search.flags"

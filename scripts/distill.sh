@@ -11,7 +11,7 @@
 #                      needed, so they may be sampled (scripts/sample_sentences.py). They come after those of BIN.
 #   --references N     self-training: the pairs of BIN stay, N times each, and only --more-source is translated
 #   --judge CHECKPOINT a model that helps to choose among the teacher's translations of each sentence, as
-#                      scripts/rerank.py does; may be given several times
+#                      scripts/rerank.py does, on the CPU; may be given several times
 #   --nbest N          translations that the judges choose from (default: 5)
 #   --shards N         pieces that the work is cut into; one that is finished is never done again (default: 16)
 #   --workers N        shards that are translated at the same time, on GPUs in turn where there are any (default: 1)
@@ -64,14 +64,16 @@ for flag in ${extra[@]+"${extra[@]}"}; do
     esac
 done
 ((references == 0)) || [[ -n "$more_source" ]] || usage_error "--references keeps the targets of BIN: give --more-source too"
+((${#judges[@]})) || nbest=1
+((nbest <= beam)) || [[ "${extra[*]-}" == *--ctc-beam* ]] ||
+    usage_error "--nbest $nbest asks for more translations than --beam $beam holds: raise --beam"
+((${#judges[@]} == 0 || nbest > 1)) || usage_error "--judge needs an --nbest of 2 or more to choose from"
 [[ -f "$path" ]] || { echo "error: no checkpoint $path." >&2; exit 1; }
 [[ -z "$more_source" || -f "$more_source" ]] || { echo "error: no file $more_source (--more-source)." >&2; exit 1; }
 pair=""
 for file in ${judges[@]+"${judges[@]}"}; do
     [[ -f "$file" ]] || { echo "error: no checkpoint $file (--judge)." >&2; exit 1; }
 done
-((${#judges[@]})) || nbest=1
-((${#judges[@]} == 0 || nbest > 1)) || usage_error "--judge needs an --nbest of 2 or more to choose from"
 for file in "$data"/train.*-*.*.idx; do
     [[ -e "$file" ]] || { echo "error: $data has no train.*.idx: expected what fairseq-preprocess made." >&2; exit 1; }
     pair="${file##*/train.}"
@@ -91,8 +93,9 @@ exec 8>"$out/lock"
 ! command -v flock >/dev/null || flock -n 8 ||
     convtext_fail "another distill.sh, or a worker of one that was killed, is at work in $out: stop it first."
 teacher="$(cksum <"$path")"
-more=""
-[[ -z "$more_source" ]] || more="$(cksum <"$more_source")"
+# The data by what they are: sentences are told by their numbers, which other data of the same name have too.
+more="data $(cat "$data"/train.*.bin "$data"/dict.*.txt | cksum)"
+[[ -z "$more_source" ]] || more+=" source $(cksum <"$more_source")"
 ((references == 0)) || more+=" references $references"
 for file in ${judges[@]+"${judges[@]}"}; do more+=" judge $(cksum <"$file")"; done
 # (by-shard: an earlier version kept in a shard what its judges had still to choose from.)
@@ -105,7 +108,7 @@ for flag in ${extra[@]+"${extra[@]}"}; do
     done
 done
 convtext_settings "$out" "data=$data teacher=$path cksum=${teacher// /-} shards=$shards beam=$beam" \
-    "max_tokens=$max_tokens ${extra[*]-}${more:+ more=${more// /-}}"
+    "max_tokens=$max_tokens ${extra[*]-} more=${more// /-}"
 
 gpus=0
 [[ " ${extra[*]-} " == *" --cpu "* ]] || gpus="$("$PYTHON" -c 'import torch; print(torch.cuda.device_count())')"
@@ -170,6 +173,8 @@ PYTHON
 convtext_step "Translating the training source ($shards shards, $workers at a time)"
 mkdir -p "$out/shards"
 failed=""
+# Work in the background does not hear Ctrl-C, which this script and whatever started it do.
+trap 'trap - INT; kill 0' INT
 for ((shard = 0; shard < shards; shard++)); do
     # Once one has failed no more are started.
     while (($(jobs -rp | wc -l) >= workers)); do wait -n || failed=yes; done
@@ -221,11 +226,10 @@ for suffix in bin idx; do
     mv "${made[0]}" "$out/bin.part/train.$pair.$target_lang.$suffix"
 done
 rm -r "$out/targets.part"
-((references)) || ln "$sources/$source_file".* "$out/bin.part/" 2>/dev/null || cp "$sources/$source_file".* "$out/bin.part/"
+# Copies, no links: fairseq-preprocess writes into files that are there.
+((references)) || cp "$sources/$source_file".* "$out/bin.part/"
 for file in "$data"/dict.*.txt "$data"/{train,valid,test}*".$pair".*.{bin,idx}; do
-    # A link where possible: none of these files is ever changed.
-    [[ ! -e "$file" || -e "$out/bin.part/${file##*/}" ]] || ln "$file" "$out/bin.part/" 2>/dev/null ||
-        cp "$file" "$out/bin.part/"
+    [[ ! -e "$file" || -e "$out/bin.part/${file##*/}" ]] || cp "$file" "$out/bin.part/"
 done
 kept=""
 ((references == 0)) || kept=" after the pairs of the data with their references, $references times each"

@@ -47,6 +47,7 @@ done
 [[ -z "$sentences" || "$sentences" =~ ^[1-9][0-9]*$ ]] ||
     { echo "error: --sentences must be a number from 1 on; found $sentences." >&2; exit 2; }
 [[ "$seed" =~ ^(0|[1-9][0-9]*)$ ]] || { echo "error: --seed must be a number; found $seed." >&2; exit 2; }
+[[ "$workers" =~ ^[1-9][0-9]*$ ]] || { echo "error: --workers must be a number from 1 on; found $workers." >&2; exit 2; }
 [[ "$kind" == distilled-more ]] || ((${#judges[@]} == 0)) ||
     { echo "error: --judges is for distilled-more; the teacher of self-trained has its own." >&2; exit 2; }
 for number in "${!judges[@]}"; do
@@ -80,6 +81,7 @@ if [[ "$kind" == self-trained ]]; then
     options+=(--model-overrides "{'generation_dtype': 'auto'}")
 fi
 
+convtext_settings "$out" "data=$data"  # as scripts/benchmark_multi30k.sh: the pairs are those of --out
 more="$out/more-$sentences"
 ((seed == 1)) || more+="-seed$seed"
 convtext_newer "$more/more.en" "$data/train.en" || {

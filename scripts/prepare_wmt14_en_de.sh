@@ -184,4 +184,4 @@ if [[ ! -s "$out/table.txt" ]]; then
 fi
 printf '\n'
 cat "$out/table.txt"
-printf '\nReady: fairseq-train %s\n' "$out/bin"
+printf '\nReady: %q %q\n' "$(command -v fairseq-train)" "$out/bin"

@@ -177,18 +177,20 @@ def check_disk(out: Path, downloads: Path, archive_bytes: int, text_bytes: int, 
     """
     needs = [(out, text_bytes * COPIES_OF_TEXT[route]), (downloads, archive_bytes)]
     free: Dict[int, int] = {}
+    names: Dict[int, List[str]] = {}
     missing: Dict[int, int] = {}
     for folder, bytes_needed in needs:
         folder.mkdir(parents=True, exist_ok=True)
         disk = folder.stat().st_dev
         free[disk] = shutil.disk_usage(folder).free
+        names.setdefault(disk, []).append(str(folder))
         missing[disk] = missing.get(disk, 0) + max(0, bytes_needed - bytes_under(folder))
     need = sum(bytes_needed for _, bytes_needed in needs)
     for disk, still in missing.items():
         if still > free[disk]:
             raise InputError(
-                f"the disk is too small: found {free[disk] / 1e9:.1f} GB free for {out}, expected at least "
-                f"{still / 1e9:.1f} GB; make room, name another disk by --out and --downloads, or pass --no-disk-check"
+                f"the disk is too small: found {free[disk] / 1e9:.1f} GB free for {' and '.join(names[disk])}, expected "
+                f"at least {still / 1e9:.1f} GB; make room, name another disk by --out and --downloads, or pass --no-disk-check"
             )
     return f"disk: about {need / 1e9:.1f} GB in all, {sum(missing.values()) / 1e9:.1f} GB still to be written"
 

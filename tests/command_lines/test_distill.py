@@ -2,6 +2,7 @@
 
 import os
 import re
+import shutil
 import signal
 import subprocess
 import sys
@@ -26,6 +27,7 @@ def start(*arguments):
         [SCRIPT, *map(str, arguments)],
         env={**os.environ, "CONVTEXT_PYTHON": sys.executable, "OMP_NUM_THREADS": "1"},
         stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, start_new_session=True,
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),  # as at a terminal, wherever the tests run
     )  # fmt: skip
 
 
@@ -125,10 +127,36 @@ def test_a_lost_sentence_is_an_error(distilled, command):
     assert "error: the shards have 299 sentences, of which 299 are different, and" in errors
 
 
+def test_ctrl_c_stops_the_work_in_the_background_too(command, tmp_path):
+    arguments = [tmp_path if argument == command[1] else argument for argument in command[0]]
+    process, end = start(*arguments), time.monotonic() + 60
+    while not (tmp_path / "shards" / "0.log").exists():
+        assert process.poll() is None and time.monotonic() < end
+        time.sleep(0.05)
+    os.killpg(process.pid, signal.SIGINT)
+    finish(process)  # when all have closed their ends of the pipes
+    assert process.returncode != 0 and not (tmp_path / "shards" / "0").exists()
+
+
+def test_a_text_that_has_changed_is_not_mixed_with_the_old_one(small, teacher, tmp_path):
+    data = tmp_path / "data"
+    shutil.copytree(small, data)
+    out = tmp_path / "out"
+    out.mkdir()
+    (out / "bin").mkdir()  # whatever is made already
+    arguments = ["--data", data, "--path", teacher, "--out", out, "--cpu"]
+    assert finish(start(*arguments))[0] == 0
+    with (data / "train.d-l.d.bin").open("ab") as stream:
+        stream.write(b"0")
+    code, errors = finish(start(*arguments))
+    assert code == 1 and "was made with other settings" in errors
+
+
 @pytest.mark.parametrize(
     "arguments, message",
     [
         (["--path", "x", "--out", "y"], "--data is missing"),
+        (["--data", "a", "--path", "x", "--out", "y", "--judge", "z", "--nbest", "9"], "--nbest 9 asks for more"),
         (["--shards", "0"], "--shards must be a number from 1 on; found 0"),
         (["--data", "a", "--path", "x", "--out", "y", "--references", "1"], "give --more-source too"),
         (["--data", "a", "--path", "x", "--out", "y", "--", "--remove-bpe"], "--remove-bpe after -- would lose"),

@@ -148,7 +148,7 @@ def test_a_preset_has_the_size_that_it_promises(arch):
     with torch.device("meta"):
         model = BytenetDeconvModel.build_model(BytenetDeconvConfig.from_namespace(options), make_task(symbols - 4))
     millions = sum(p.numel() for p in model.parameters()) / 1e6
-    assert millions == pytest.approx(promised, rel=0.02)
+    assert millions == pytest.approx(promised, abs=0.05)
 
 
 def test_the_command_line_overrides_a_preset():

@@ -15,6 +15,7 @@ SCRIPT = Path(__file__).resolve().parent.parent.parent / "scripts" / "distill_mu
         (["distilled"], 2, "KIND must be distilled-more or self-trained; found 'distilled'."),
         (["self-trained", "--workers"], 2, "--workers needs a value"),
         (["self-trained", "--sentences", "many"], 2, "--sentences must be a number from 1 on; found many"),
+        (["self-trained", "--workers", "many"], 2, "--workers must be a number from 1 on; found many"),
         (["self-trained", "--seed", "-1"], 2, "--seed must be a number; found -1."),
         (["self-trained", "--judges", "a.pt"], 2, "--judges is for distilled-more"),
         (["distilled-more", "--judges", "{out}/a.pt"], 1, "no checkpoint {out}/a.pt (--judges)."),

@@ -189,8 +189,9 @@ def check_disk(out: Path, downloads: Path, archive_bytes: int, text_bytes: int, 
     for disk, still in missing.items():
         if still > free[disk]:
             raise InputError(
-                f"the disk is too small: found {free[disk] / 1e9:.1f} GB free for {' and '.join(names[disk])}, expected "
-                f"at least {still / 1e9:.1f} GB; make room, name another disk by --out and --downloads, or pass --no-disk-check"
+                f"the disk is too small: found {free[disk] / 1e9:.1f} GB free for {' and '.join(names[disk])}, "
+                f"expected at least {still / 1e9:.1f} GB; make room, name another disk by --out and --downloads, or "
+                "pass --no-disk-check"
             )
     return f"disk: about {need / 1e9:.1f} GB in all, {sum(missing.values()) / 1e9:.1f} GB still to be written"
 

@@ -66,7 +66,11 @@ def check_model(model: Any) -> None:
 
 @register_criterion("convtext_ctc", dataclass=ConvtextCtcConfig)
 class ConvtextCtcCriterion(FairseqCriterion):
-    """Sum over the batch of the CTC loss in nats; sentences whose canvas is too short count nothing."""
+    """Sum over the batch of the CTC loss in nats, without sentences whose canvas is too short.
+
+    These teach nothing, though the gradient is divided by the size of the whole batch. The logged loss is that of the
+    others alone, infinite where there are none: it must not fall because less fits.
+    """
 
     def __init__(
         self,
@@ -121,12 +125,14 @@ class ConvtextCtcCriterion(FairseqCriterion):
                 int((~feasible).sum()), len(feasible),
             )
         loss = losses.sum() if reduce else losses
+        sizes = torch.ones_like(target_lengths) if self.sentence_avg else target_lengths + 1
         sample_size = sample["target"].size(0) if self.sentence_avg else sample["ntokens"]
         return loss, sample_size, {
             "loss": loss.data,
             "ntokens": sample["ntokens"],
             "nsentences": sample["target"].size(0),
             "sample_size": sample_size,
+            "scored": (sizes[: len(feasible)] * feasible).sum().data,
             "infeasible": (~feasible).sum().data,
         }
 
@@ -145,9 +151,11 @@ class ConvtextCtcCriterion(FairseqCriterion):
 
     @staticmethod
     def reduce_metrics(logging_outputs: List[Dict[str, Any]]) -> None:
-        """Loss in bits per target token (EOS counted), and how many sentences of the interval were infeasible."""
-        total = {key: sum(log.get(key, 0) for log in logging_outputs) for key in ("loss", "sample_size", "infeasible")}
-        metrics.log_scalar("loss", total["loss"] / total["sample_size"] / math.log(2), total["sample_size"], round=3)
+        """Loss of what fits its canvas in bits per target token (EOS counted), per sentence with --sentence-avg, and
+        how many sentences of the interval do not fit."""
+        total = {key: sum(log.get(key, 0) for log in logging_outputs) for key in ("loss", "scored", "infeasible")}
+        bits = total["loss"] / total["scored"] / math.log(2) if total["scored"] > 0 else math.inf
+        metrics.log_scalar("loss", bits, total["scored"], round=3)
         metrics.log_scalar_sum("infeasible", total["infeasible"])
 
     @staticmethod

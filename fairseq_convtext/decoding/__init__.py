@@ -1,1 +1,1 @@
-"""Reading a canvas in plain torch; nothing here knows fairseq."""
+"""Reading a canvas: torch, with numba for the search; knows of fairseq no more than what its models return."""

@@ -94,7 +94,7 @@ class NgramModel:
     def load(cls, path: str) -> "NgramModel":
         """Reads what ``torch.save(model.state_dict(), path)`` wrote; ConvTextError for anything else."""
         try:
-            state = torch.load(path, map_location="cpu")
+            state = torch.load(path, map_location="cpu", weights_only=True)
         except FileNotFoundError:
             raise ConvTextError(f"there is no n-gram model {path}: scripts/train_ngram.py makes one.") from None
         except Exception as error:

@@ -41,7 +41,7 @@ class OnePass(NamedTuple):
         positions: canvas position of each.
         adjacent: true where no blank stands between a token and the one before it, so that the same token twice
             would read as one; CTC only.
-        lengths: ``(batch,)`` tokens in use, EOS included; at least 2.
+        lengths: ``(batch,)`` tokens in use, EOS included; at least 2, or 1 for a place in a beam that holds nothing.
     """
 
     tokens: Tensor
@@ -77,7 +77,7 @@ def best_symbols(
             scores[:, blank] = NEG_INF
         if not_first is not None:
             first = torch.arange(start, start + scores.size(0), device=scores.device) % max(positions, 1) == 0
-            scores[first, not_first] = NEG_INF
+            scores[:, not_first].masked_fill_(first, NEG_INF)
         best = scores.max(dim=1)
         tokens.append(best.indices)
         log_probs.append(best.values)
@@ -98,10 +98,11 @@ def score_chunks(features: Tensor, project: Callable[[Tensor], Tensor]) -> Itera
 
 def normalised(scores: Tensor, forbidden: Sequence[int]) -> Tensor:
     """float32 log-probabilities ``(rows, vocabulary)`` over the symbols that are not forbidden."""
-    ids = torch.tensor(forbidden, dtype=torch.int64, device=scores.device)
     # A smaller type is copied anyway; float32 scores belong to the caller.
     own = scores.clone() if scores.dtype == torch.float32 else scores.float()
-    return own.index_fill_(1, ids, NEG_INF).log_softmax(dim=1)
+    for symbol in forbidden:
+        own[:, symbol] = NEG_INF
+    return own.log_softmax(dim=1)
 
 
 def read_position(symbols: Symbols, bound: Tensor, eos: int) -> OnePass:

@@ -8,22 +8,17 @@ import math
 from typing import Any, Dict, Optional, Tuple
 
 import torch
-from fairseq.models import (
-    FairseqEncoder,
-    FairseqEncoderDecoderModel,
-    FairseqIncrementalDecoder,
-    register_model,
-)
+from fairseq.models import FairseqEncoder, FairseqIncrementalDecoder, register_model
 from torch import Tensor, nn
 
 from fairseq_convtext.models.bytenet_config import BytenetConfig
-from fairseq_convtext.models.checks import check_parameters, check_task
+from fairseq_convtext.models.checks import check_task
 from fairseq_convtext.models.common import (
+    TranslationModel,
     check_source_length,
     completed,
     make_stack,
     output_projection,
-    prepare_for_inference,
     training_autocast,
 )
 from fairseq_convtext.modules.encoder import SourceEncoder, embedding
@@ -142,7 +137,7 @@ class BytenetDecoder(FairseqIncrementalDecoder):
 
 
 @register_model("bytenet", dataclass=BytenetConfig)
-class BytenetModel(FairseqEncoderDecoderModel):
+class BytenetModel(TranslationModel):
     """An ordinary autoregressive model: fairseq's own criterions train it, its own generator decodes it."""
 
     @classmethod
@@ -152,14 +147,3 @@ class BytenetModel(FairseqEncoderDecoderModel):
         encoder = BytenetEncoder(cfg, task.source_dictionary)
         tied = encoder.network.embed if cfg.share_all_embeddings else None
         return cls(encoder, BytenetDecoder(cfg, task.target_dictionary, tied))
-
-    def prepare_for_inference_(self, cfg: Any) -> None:
-        """fairseq's generation commands call this once, after loading."""
-        super().prepare_for_inference_(cfg)
-        prepare_for_inference(self, "float32")
-
-    def load_state_dict(self, state_dict: Dict[str, Tensor], strict: bool = True, **options: Any) -> Any:
-        """As fairseq's, but a checkpoint of other sizes is an error of one sentence."""
-        if strict:
-            check_parameters(self.state_dict(), state_dict)
-        return super().load_state_dict(state_dict, strict, **options)

@@ -11,11 +11,7 @@ from typing import Any, Callable, Dict, List, Optional, Tuple
 
 import torch
 from fairseq.logging import metrics
-from fairseq.models import (
-    FairseqEncoderDecoderModel,
-    FairseqIncrementalDecoder,
-    register_model,
-)
+from fairseq.models import FairseqIncrementalDecoder, register_model
 from torch import Tensor, nn
 from torch.nn import functional as F
 
@@ -33,13 +29,8 @@ from fairseq_convtext.decoding.prefix_beam import Prefixes, SearchOptions, best_
 from fairseq_convtext.errors import ConvTextError
 from fairseq_convtext.models.bytenet_deconv_config import BytenetDeconvConfig, complete_config
 from fairseq_convtext.models.bytenet_deconv_encoder import BytenetDeconvEncoder
-from fairseq_convtext.models.checks import check_parameters, check_references, check_task
-from fairseq_convtext.models.common import (
-    make_stack,
-    output_projection,
-    prepare_for_inference,
-    training_autocast,
-)
+from fairseq_convtext.models.checks import check_references, check_task
+from fairseq_convtext.models.common import TranslationModel, make_stack, output_projection, training_autocast
 from fairseq_convtext.modules.feedback import PredictionFeedback
 from fairseq_convtext.modules.upsampler import Upsampler
 
@@ -209,7 +200,8 @@ class BytenetDeconvDecoder(FairseqIncrementalDecoder):
             log_probs[:, self.eos] = FORCED
         log_probs[~offered] = FORCED
         log_probs[:, self.eos] = log_probs[:, self.eos].masked_fill(~offered, 0.0)
-        log_probs[:, [self.pad, self.blank]] = NEG_INF
+        for symbol in (self.pad, self.blank):
+            log_probs[:, symbol] = NEG_INF
         log_probs = log_probs[:, None]
         # The generator divides what it gets by the temperature in place; the copy tells whether it did.
         return log_probs, {"attn": [None], "log_probs": log_probs.clone()}
@@ -219,7 +211,7 @@ class BytenetDeconvDecoder(FairseqIncrementalDecoder):
 
 
 @register_model("bytenet_deconv", dataclass=BytenetDeconvConfig)
-class BytenetDeconvModel(FairseqEncoderDecoderModel):
+class BytenetDeconvModel(TranslationModel):
     """Source tokens to a canvas of scores; the hooks by which fairseq's criterions and generators reach it."""
 
     def __init__(self, encoder: BytenetDeconvEncoder, decoder: BytenetDeconvDecoder) -> None:
@@ -240,17 +232,6 @@ class BytenetDeconvModel(FairseqEncoderDecoderModel):
         encoder = BytenetDeconvEncoder(cfg, source)
         decoder = BytenetDeconvDecoder(cfg, target, encoder.network.embed if cfg.share_all_embeddings else None)
         return cls(encoder, decoder)
-
-    def prepare_for_inference_(self, cfg: Any) -> None:
-        """fairseq's generation commands call this once, after loading."""
-        super().prepare_for_inference_(cfg)
-        prepare_for_inference(self, str(self.decoder.cfg.generation_dtype))
-
-    def load_state_dict(self, state_dict: Dict[str, Tensor], strict: bool = True, **options: Any) -> Any:
-        """As fairseq's, but a checkpoint of other sizes is an error of one sentence."""
-        if strict:
-            check_parameters(self.state_dict(), state_dict)
-        return super().load_state_dict(state_dict, strict, **options)
 
     def get_normalized_probs(
         self, net_output: Tuple[Tensor, Dict[str, Any]], log_probs: bool, sample: Optional[Dict[str, Any]] = None
@@ -277,7 +258,8 @@ class BytenetDeconvModel(FairseqEncoderDecoderModel):
         target, (logits, extra) = sample["target"], net_output
         pad = self.decoder.pad
         used = target.ne(pad)
-        beyond = torch.arange(target.size(1), device=target.device) >= extra["bound"][:, None]
+        # fairseq's R-Drop reads every sentence twice and asks once.
+        beyond = torch.arange(target.size(1), device=target.device) >= extra["bound"][: target.size(0), None]
         lost = (used & beyond).sum()
         if not extra.get("beyond_bound_logged"):
             extra["beyond_bound_logged"] = True

@@ -67,6 +67,21 @@ def check_parameters(own: Dict[str, Tensor], loaded: Dict[str, Tensor]) -> None:
         )
 
 
+# Generation options of fairseq's that are for other models, and why; it would pass over them or end in a traceback.
+NOT_FOR_CONVOLUTIONS = {
+    "print_alignment": "it has no attention",
+    "replace_unk": "it has no attention",
+    "retain_dropout": "its dropout is at work in training only",
+}
+
+
+def check_generation(options: Any) -> None:
+    """ConvTextError when fairseq's generation options ask for what a model of convolutions does not have."""
+    for name, reason in NOT_FOR_CONVOLUTIONS.items():
+        if getattr(options, name, None) not in (None, False):
+            raise ConvTextError(f"--{name.replace('_', '-')} is not for this model, for {reason}: leave it out.")
+
+
 def check_references(lengths: Tensor, bound: Tensor, is_ctc: bool) -> None:
     """ConvTextError when --score-reference, which takes canvas position t for target token t, would be wrong.
 

@@ -4,15 +4,17 @@ fairseq reads the types of the fields.
 
 import contextlib
 from dataclasses import dataclass, field
-from typing import Any, List, Optional, Type, TypeVar
+from typing import Any, Dict, List, Optional, Type, TypeVar
 
 import torch
 from fairseq.dataclass import ChoiceEnum, FairseqDataclass
 from fairseq.dataclass.utils import merge_with_parent
+from fairseq.models import FairseqEncoderDecoderModel
 from omegaconf import II, DictConfig
 from torch import Tensor, nn
 
 from fairseq_convtext.errors import ConvTextError
+from fairseq_convtext.models.checks import check_generation, check_parameters
 from fairseq_convtext.modules.blocks import BLOCKS
 from fairseq_convtext.modules.precision import COMPUTE_DTYPES, chosen_dtype
 from fairseq_convtext.modules.stack import ConvStack
@@ -139,6 +141,26 @@ def training_autocast(module: nn.Module, x: Tensor, dtype: str) -> Any:
     if not module.training or chosen_dtype(dtype, x.device.type) == torch.float32:
         return contextlib.nullcontext()
     return torch.autocast(x.device.type, dtype=torch.bfloat16)
+
+
+class TranslationModel(FairseqEncoderDecoderModel):
+    """How fairseq's commands load both models and make them ready."""
+
+    def prepare_for_inference_(self, cfg: Any) -> None:
+        """fairseq's generation commands call this once, after loading.
+
+        Raises:
+            ConvTextError: a generation option that is for other models.
+        """
+        check_generation(cfg.generation)
+        super().prepare_for_inference_(cfg)
+        prepare_for_inference(self, str(getattr(self.decoder.cfg, "generation_dtype", "float32")))
+
+    def load_state_dict(self, state_dict: Dict[str, Tensor], strict: bool = True, **options: Any) -> Any:
+        """As fairseq's, but a checkpoint of other sizes is an error of one sentence."""
+        if strict:
+            check_parameters(self.state_dict(), state_dict)
+        return super().load_state_dict(state_dict, strict, **options)
 
 
 def prepare_for_inference(model: nn.Module, dtype: str) -> None:

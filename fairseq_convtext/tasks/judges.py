@@ -53,7 +53,7 @@ def load_judges(
         # Each by itself: an ensemble of fairseq's has to be of one kind.
         try:
             (model,), _ = checkpoint_utils.load_model_ensemble([str(path)], task=own, state=state)
-        except RuntimeError as error:
+        except (RuntimeError, ConvTextError) as error:
             raise ConvTextError(f"{path} does not fit the dictionaries of these data, as a judge must.") from error
         if not (writes_ctc_canvas(model) or is_autoregressive(model)):
             raise ConvTextError(

@@ -9,11 +9,11 @@ from fairseq.tasks import register_task
 from fairseq.tasks.translation import TranslationConfig, TranslationTask
 
 from fairseq_convtext.decoding.ngram import NgramModel
-from fairseq_convtext.decoding.parallel_generator import ParallelGenerator, check_options, reasons_for_stock_generator
 from fairseq_convtext.decoding.prefix_beam import SearchOptions
 from fairseq_convtext.decoding.rescoring import Judges
 from fairseq_convtext.errors import ConvTextError
 from fairseq_convtext.tasks.judges import load_judges
+from fairseq_convtext.tasks.parallel_generator import ParallelGenerator, reasons_for_stock_generator
 
 LM_WEIGHT = 0.3  # the default, by which it is seen whether the option was given
 
@@ -78,7 +78,11 @@ class TranslationConvtextTask(TranslationTask):
     def build_generator(self, models: List[Any], args: Any, seq_gen_cls: Any = None, **kwargs: Any) -> Any:
         """One pass and an argmax; the stock generator where the options ask for what only it can do."""
         search = self.search_options()
-        check_options(models, args, searches=search is not None)
+        if search is not None and getattr(args, "lenpen", 1) != 1:
+            raise ConvTextError(
+                f"--lenpen {args.lenpen} does not change what --ctc-beam finds: use --ctc-token-bonus for longer "
+                "translations."
+            )
         stock = super().build_generator(models, args, seq_gen_cls=seq_gen_cls, **kwargs)
         reasons = reasons_for_stock_generator(models, args, seq_gen_cls, kwargs)
         nbest = getattr(args, "nbest", 1)
@@ -107,9 +111,11 @@ class TranslationConvtextTask(TranslationTask):
         if beam < 1:
             raise ConvTextError(f"--ctc-beam must be at least 1; found {beam}.")
         if beam == 1:
-            if path or self.cfg.ctc_token_bonus or self.cfg.ctc_judges:
-                flag = "--ctc-lm" if path else "--ctc-judges" if self.cfg.ctc_judges else "--ctc-token-bonus"
-                raise ConvTextError(f"{flag} needs a search: add --ctc-beam, such as --ctc-beam 10.")
+            usual = {"ctc_lm": None, "ctc_judges": None, "ctc_token_bonus": 0.0, "ctc_lm_weight": LM_WEIGHT}
+            for name, value in usual.items():
+                if (getattr(self.cfg, name) or value) != value:
+                    flag = f"--{name.replace('_', '-')}"
+                    raise ConvTextError(f"{flag} needs a search: add --ctc-beam, such as --ctc-beam 10.")
             return None
         if self.cfg.ctc_lm_weight < 0:
             raise ConvTextError(f"--ctc-lm-weight must not be negative; found {self.cfg.ctc_lm_weight}.")

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from fairseq_convtext.decoding.parallel_generator import ParallelGenerator
+from fairseq_convtext.tasks.parallel_generator import ParallelGenerator
 from tests.command_lines.commands import lines, run
 
 sys.path.append(str(Path(__file__).resolve().parents[2] / "scripts"))

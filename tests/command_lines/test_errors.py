@@ -140,12 +140,12 @@ def test_a_source_beyond_the_limit_of_the_command_is_refused(corpus, user_dir, u
 
 
 @pytest.mark.parametrize("flags", [["--print-alignment"], ["--replace-unk"], ["--retain-dropout"]])
-@pytest.mark.parametrize("search", [[], ["--ctc-beam", 2]])
-def test_options_for_other_models_are_refused(corpus, user_dir, untrained, flags, search):
-    model = ["--user-dir", user_dir, "--path", untrained / "checkpoint_last.pt", "--task", "translation_convtext"]
+@pytest.mark.parametrize("task", [["translation"], ["translation_convtext"], ["translation_convtext", "--ctc-beam", 2]])
+def test_options_for_other_models_are_refused(corpus, user_dir, untrained, flags, task):
+    model = ["--user-dir", user_dir, "--path", untrained / "checkpoint_last.pt", "--task", *task]
     languages = ["--source-lang", "d", "--target-lang", "l"]
     with pytest.raises(ConvTextError) as info:
-        run("interactive", corpus, *model, *languages, *search, *flags, stdin="1 2\n")
+        run("interactive", corpus, *model, *languages, *flags, stdin="1 2\n")
     said = str(info.value)
     assert re.search(f"{flags[0]} is not for this model, for it.*: leave it out", said)
 

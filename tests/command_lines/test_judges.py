@@ -117,6 +117,11 @@ def test_what_cannot_judge_is_one_sentence(corpus, user_dir, checkpoints, tmp_pa
     torch.save(state, tmp_path / "other.pt")
     with pytest.raises(ConvTextError, match="other.pt translates from d to x; a judge must translate between d and l"):
         generate(corpus, user_dir, ctc, "--ctc-beam", 5, "--ctc-judges", tmp_path / "other.pt")
+    state = torch.load(ctc, weights_only=False)
+    state["model"] = {name: value[:-1] if value.size(0) == 16 else value for name, value in state["model"].items()}
+    torch.save(state, tmp_path / "smaller.pt")
+    with pytest.raises(ConvTextError, match="smaller.pt does not fit the dictionaries of these data"):
+        generate(corpus, user_dir, ctc, "--ctc-beam", 5, "--ctc-judges", tmp_path / "smaller.pt")
     (tmp_path / "broken.pt").write_text("no checkpoint")
     with pytest.raises(ConvTextError, match="broken.pt is no checkpoint of fairseq"):
         generate(corpus, user_dir, ctc, "--ctc-beam", 5, "--ctc-judges", tmp_path / "broken.pt")

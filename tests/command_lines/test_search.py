@@ -126,6 +126,8 @@ def test_options_that_do_not_go_together_are_one_sentence(corpus, user_dir, chec
         generate(corpus, user_dir, ctc, "--ctc-lm", lm)
     with pytest.raises(ConvTextError, match="--ctc-token-bonus needs a search: add --ctc-beam"):
         generate(corpus, user_dir, ctc, "--ctc-token-bonus", 1.0)
+    with pytest.raises(ConvTextError, match="--ctc-lm-weight needs a search: add --ctc-beam"):
+        generate(corpus, user_dir, ctc, "--ctc-lm-weight", 0.5)
     with pytest.raises(ConvTextError, match="--ctc-beam does not go together with match_source_len"):
         generate(corpus, user_dir, ctc, "--ctc-beam", 5, "--match-source-len")
     with pytest.raises(ConvTextError, match="--nbest 6 asks for more than --ctc-beam 5 holds: raise --ctc-beam"):
@@ -136,7 +138,7 @@ def test_options_that_do_not_go_together_are_one_sentence(corpus, user_dir, chec
         generate(corpus, user_dir, position, "--ctc-beam", 5)
     with pytest.raises(ConvTextError, match="--ctc-lm-weight 0.5 needs a language model: add --ctc-lm"):
         generate(corpus, user_dir, ctc, "--ctc-beam", 5, "--ctc-lm-weight", 0.5)
-    with pytest.raises(ConvTextError, match="--lenpen 2.0 has no effect on --ctc-beam.*use --ctc-token-bonus"):
+    with pytest.raises(ConvTextError, match="--lenpen 2.0 does not change what --ctc-beam finds"):
         generate(corpus, user_dir, ctc, "--ctc-beam", 5, "--lenpen", 2)
     state = torch.load(lm)
     torch.save({**state, "vocabulary": 99}, tmp_path / "other.pt")

@@ -10,6 +10,7 @@ from fairseq.models import DistributedFairseqModel
 
 from fairseq_convtext.criterions.convtext_ctc import ConvtextCtcCriterion, ConvtextCtcReferenceCriterion
 from fairseq_convtext.errors import ConvTextError
+from fairseq_convtext.losses.ctc import ctc_loss
 from tests.small_model import make_batch, make_model, make_task
 
 SOURCES = [[4, 5, 6, 7, 8], [9], [10, 11, 4]]
@@ -91,7 +92,7 @@ def test_sentence_avg_divides_by_sentences(task, model):
     torch.testing.assert_close(by_sentence, by_token)
 
 
-def test_what_is_logged_is_bits_per_token_and_the_sum_of_infeasible_sentences(task, model):
+def test_what_is_logged_is_bits_per_token_that_fits_and_the_sum_of_infeasible_sentences(task, model):
     criterion = make_criterion(task)
     logs = [
         criterion(model, make_batch(SOURCES, TARGETS))[2],
@@ -101,9 +102,22 @@ def test_what_is_logged_is_bits_per_token_and_the_sum_of_infeasible_sentences(ta
         for log in logs:
             criterion.reduce_metrics([log])
     found = aggregator.get_smoothed_values()
-    nats, tokens = sum(float(log["loss"]) for log in logs), sum(log["ntokens"] for log in logs)
+    nats, tokens = sum(float(log["loss"]) for log in logs), 9 + 5  # without the five of the second sentence
     assert found["loss"] == pytest.approx(nats / tokens / math.log(2), abs=1e-3)
     assert found["infeasible"] == 2
+
+
+def test_the_logged_loss_of_sentences_that_fit_does_not_depend_on_others_and_is_infinite_without_any(task, model):
+    def logged(places, **options):
+        criterion = make_criterion(task, **options)
+        batch = make_batch([SOURCES[i] for i in places], [TARGETS[i] for i in places])
+        with metrics.aggregate() as aggregator:
+            criterion.reduce_metrics([criterion(model, batch)[2]])
+        return aggregator.get_smoothed_values()["loss"]
+
+    for options in ({}, {"sentence_avg": True}, {"consistency": 0.5}):
+        assert logged([0, INFEASIBLE, 2], **options) == pytest.approx(logged([0, 2], **options), abs=2e-3)
+        assert logged([INFEASIBLE], **options) == math.inf
 
 
 @pytest.fixture
@@ -172,7 +186,8 @@ def test_a_negative_consistency_is_refused_with_the_flag(task):
 
 def test_inner_predictions_add_their_weighted_mean_loss_in_training_only(task):
     torch.manual_seed(1)
-    model = make_model(task, target_alignment="ctc", intermediate_ctc_layers=[1, 2]).train()
+    bound = {"length_bound_a": 1.0, "length_bound_b": 3.0}
+    model = make_model(task, target_alignment="ctc", intermediate_ctc_layers=[1, 2], **bound).train()
     batch = make_batch(SOURCES, TARGETS)
 
     def loss(weight):
@@ -180,7 +195,14 @@ def test_inner_predictions_add_their_weighted_mean_loss_in_training_only(task):
 
     alone, half, whole = loss(0.0), loss(0.5), loss(1.0)
     assert half - alone == pytest.approx((whole - alone) / 2, rel=1e-4)
-    assert whole > alone
+    _, extra = model(**batch["net_input"])
+    fits = [place for place in range(3) if place != INFEASIBLE]
+    targets, lengths = make_criterion(task).targets(batch["target"])
+    inner = [
+        ctc_loss(logits, targets, extra["bound"], lengths, task.target_dictionary.bos())[fits].sum()
+        for logits in extra["inner_logits"]
+    ]
+    assert whole - alone == pytest.approx(float(sum(inner)) / 2, rel=1e-4)
     model.eval()
     assert loss(1.0) == pytest.approx(loss(0.0))
 

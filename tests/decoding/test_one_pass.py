@@ -50,7 +50,7 @@ def test_a_canvas_of_blanks_gives_its_most_certain_token_wherever_it_stands():
     assert found.tokens[0].tolist() == [4, EOS] and found.positions[0, 0] == 2
 
 
-def test_a_blank_penalty_only_adds_tokens():
+def test_a_blank_penalty_writes_more_and_a_large_one_everything():
     scores, bound = random_scores(0), torch.tensor([12, 11, 7, 3, 2, 1])
     symbols = scores_to_symbols(scores, forbidden=[PAD, EOS], blank=BLANK)
     before, after = (read_ctc(symbols, bound, BLANK, EOS, penalty) for penalty in (0.0, 1.0))
@@ -91,10 +91,13 @@ def test_position_reading_ends_at_the_first_eos_or_at_the_bound(seed):
 
 def test_scores_in_small_chunks_give_the_same_symbols(monkeypatch):
     scores = random_scores(0)
-    whole = scores_to_symbols(scores, forbidden=[PAD, EOS], blank=BLANK)
+    options = {"ctc": {"forbidden": [PAD, EOS], "blank": BLANK}, "position": {"forbidden": [PAD], "not_first": EOS}}
+    whole = {name: scores_to_symbols(scores, **options[name]) for name in options}
     monkeypatch.setitem(one_pass.CHUNK_ELEMENTS, "cpu", 20)
-    for found, wanted in zip(scores_to_symbols(scores, forbidden=[PAD, EOS], blank=BLANK), whole):
-        torch.testing.assert_close(found, wanted)
+    monkeypatch.setattr(one_pass, "FIRST_ROWS", 5)  # pieces of 5 rows, and sentences of 12
+    for name in options:
+        for found, wanted in zip(scores_to_symbols(scores, **options[name]), whole[name]):
+            torch.testing.assert_close(found, wanted)
 
 
 def test_scores_of_the_caller_are_left_alone():

@@ -121,3 +121,16 @@ def test_half_precision_scores_are_summed_in_float32():
     assert half.grad.dtype == torch.bfloat16
     _, gradient = loss_and_gradient((half.detach(), targets, lengths, target_lengths), torch.float32)
     torch.testing.assert_close(half.grad.float(), gradient, rtol=0.01, atol=1e-5)
+
+
+def test_a_canvas_of_500_positions_keeps_the_digits_of_the_gradient():
+    torch.manual_seed(0)
+    logits = (3 * torch.randn(3, 500, 12)).requires_grad_()
+    targets, target_lengths = torch.randint(1, 12, (3, 60)), torch.tensor([60, 41, 7])
+    lengths = torch.tensor([500, 480, 333])
+    exact = logits.detach().double().requires_grad_()
+    log_probs = exact.log_softmax(dim=2).transpose(0, 1)
+    torch.nn.functional.ctc_loss(log_probs, targets, lengths, target_lengths, BLANK, reduction="sum").backward()
+    ctc_loss(logits, targets, lengths, target_lengths, BLANK).sum().backward()
+    # torch's own loss in float32 is off by 1e-3 here.
+    torch.testing.assert_close(logits.grad.double(), exact.grad, rtol=0, atol=1e-4)

@@ -134,7 +134,7 @@ PRESETS = {
     "bytenet_deconv": (10000, 17.7),
     "bytenet_deconv_tiny": (4000, 3.1),
     "bytenet_deconv_iwslt_de_en": (10000, 17.7),
-    "bytenet_deconv_wmt_en_de": (32000, 110.7),
+    "bytenet_deconv_wmt_en_de": (32000, 110.6),
     "densenet_deconv": (10000, 18.5),
 }
 
@@ -155,3 +155,25 @@ def test_the_command_line_overrides_a_preset():
     options = Namespace(encoder_channels=64)
     ARCH_CONFIG_REGISTRY["bytenet_deconv_tiny"](options)
     assert options.encoder_channels == 64
+
+
+def test_both_passes_of_glancing_draw_the_same_dropout_masks():
+    torch.manual_seed(0)
+    model = make_model(target_alignment="ctc", dropout=0.5, spatial_dropout=0.3, word_dropout=0.3).train()
+    batch, first = make_batch([[4, 5, 6, 7, 8], [9, 10]], [[4, 5], [6]])["net_input"], []
+
+    def glance(logits, bound):  # looks and shows nothing
+        first.append(logits)
+        return torch.zeros(logits.shape[:2], dtype=torch.long), torch.zeros(logits.shape[:2], dtype=torch.bool)
+
+    second = model(**batch, glance=glance)[0]
+    torch.testing.assert_close(first[0], second.detach())
+    assert not torch.allclose(model(**batch)[0], second)  # other masks
+
+
+def test_targets_are_cut_for_a_criterion_that_reads_every_sentence_twice():
+    model = make_model(target_alignment="position", length_bound_a=0.5, length_bound_b=1.0)
+    batch = make_batch([[4, 5, 6, 7], [9]], [[4, 5, 6, 7], [6, 7]])
+    net_input = {name: torch.cat([value, value]) for name, value in batch["net_input"].items()}
+    once, twice = (model.get_targets(batch, model(**inputs)) for inputs in (batch["net_input"], net_input))
+    assert torch.equal(once, twice) and not torch.equal(once, batch["target"])

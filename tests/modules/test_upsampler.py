@@ -108,3 +108,19 @@ def test_every_output_position_sees_two_inputs_but_for_the_ends_which_see_one(st
 def test_strides_that_make_no_sense_are_refused_with_the_flag(strides):
     with pytest.raises(ConvTextError, match="--upsample-strides"):
         make(strides)
+
+
+class Unchanged(torch.nn.Module):
+    def forward(self, x, mask, taps=None):
+        return x
+
+
+@pytest.mark.parametrize("strides", [[2], [2, 2]])
+def test_hints_stand_on_the_canvas_before_the_last_stack_where_they_are_to_and_nowhere_else(strides):
+    torch.manual_seed(0)
+    upsampler = Upsampler(8, strides, Unchanged)
+    lengths, bound = torch.tensor([5, 3]), torch.tensor([9, 12])
+    x, vectors = torch.randn(2, 5, 8), torch.randn(2, 12, 8)
+    where = torch.rand(2, 12) < 0.5
+    plain, hinted = upsampler(x, lengths, bound), upsampler(x, lengths, bound, (vectors, where))
+    torch.testing.assert_close(hinted, torch.where(where[:, :, None], vectors, plain), rtol=0, atol=0)

@@ -31,35 +31,6 @@ NO_SEARCH = {
     "constraints": None,
     "print_alignment": None,
 }
-# Options of fairseq's that are for other models, and why.
-NOT_FOR_CONVOLUTIONS = {
-    "print_alignment": "it has no attention",
-    "replace_unk": "it has no attention",
-    "retain_dropout": "its dropout is at work in training only",
-}
-
-
-def check_options(models: List[Any], args: Any, searches: bool) -> None:
-    """No generation option asks for what models that write all positions at once do not have.
-
-    Args:
-        models: any of fairseq's; other kinds are not checked.
-        args: generation options.
-        searches: whether there is a --ctc-beam.
-
-    Raises:
-        ConvTextError: such an option; fairseq would end in a traceback or pass over it.
-    """
-    if not any(hasattr(getattr(model, "decoder", None), "one_pass") for model in models):
-        return
-    for name, reason in NOT_FOR_CONVOLUTIONS.items():
-        if getattr(args, name, None) not in (None, False):
-            raise ConvTextError(f"--{name.replace('_', '-')} is not for this model, for {reason}: leave it out.")
-    if searches and getattr(args, "lenpen", 1) != 1:
-        raise ConvTextError(
-            f"--lenpen {args.lenpen} has no effect on --ctc-beam, whose scores are those of whole translations: use "
-            "--ctc-token-bonus to make them longer."
-        )
 
 
 def reasons_for_stock_generator(
@@ -87,7 +58,8 @@ class ParallelGenerator:
     There is one hypothesis a sentence, so --beam has no effect; a search can give more of its own beam. Without a
     search it equals what the stock generator finds with --beam 1, scores included. With one the score is the search's,
     summed over alignments, language model and token bonus included; the positional scores are the tokens' own where
-    they were first written.
+    they were first written. As fairseq's, scores are printed divided by the length with EOS unless --unnormalized is
+    given; the order of an n-best list is that before.
 
     Args:
         models: one model whose decoder has ``one_pass``.

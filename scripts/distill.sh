@@ -173,8 +173,6 @@ PYTHON
 convtext_step "Translating the training source ($shards shards, $workers at a time)"
 mkdir -p "$out/shards"
 failed=""
-# Work in the background does not hear Ctrl-C, which this script and whatever started it do.
-trap 'trap - INT; kill 0' INT
 for ((shard = 0; shard < shards; shard++)); do
     # Once one has failed no more are started.
     while (($(jobs -rp | wc -l) >= workers)); do wait -n || failed=yes; done

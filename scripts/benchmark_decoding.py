@@ -39,7 +39,7 @@ from fairseq.dataclass.configs import GenerationConfig  # noqa: E402
 from omegaconf import open_dict  # noqa: E402
 
 from fairseq_convtext.errors import ConvTextError  # noqa: E402
-from fairseq_convtext.modules.precision import COMPUTE_DTYPES  # noqa: E402
+from fairseq_convtext.modules.precision import GENERATION_DTYPES  # noqa: E402
 from fairseq_convtext.tasks.translation_convtext import TranslationConvtextConfig  # noqa: E402
 
 PARALLEL = "parallel"
@@ -255,7 +255,7 @@ def parse_options(arguments: Optional[List[str]]) -> argparse.Namespace:
     parser.add_argument("--ctc-lm", help="n-gram model for it (scripts/train_ngram.py)")
     parser.add_argument("--ctc-judges", help="and with these checkpoints, separated by colons, as its judges")
     parser.add_argument(
-        "--generation-dtype", choices=COMPUTE_DTYPES, default="float32", help="of models that have the option"
+        "--generation-dtype", choices=GENERATION_DTYPES, default="float32", help="of models that have the option"
     )
     parser.add_argument("--repetitions", type=positive, default=3, help="runs of every setting (default: 3)")
     parser.add_argument("--threads", type=positive, help="CPU threads (default: torch's own choice)")

@@ -32,6 +32,7 @@ from fairseq_convtext.models.bytenet_deconv_encoder import BytenetDeconvEncoder
 from fairseq_convtext.models.checks import check_references, check_task
 from fairseq_convtext.models.common import TranslationModel, make_stack, output_projection, training_autocast
 from fairseq_convtext.modules.feedback import PredictionFeedback
+from fairseq_convtext.modules.int8 import Int8Linear
 from fairseq_convtext.modules.upsampler import Upsampler
 
 logger = logging.getLogger(__name__)
@@ -60,7 +61,7 @@ class BytenetDeconvDecoder(FairseqIncrementalDecoder):
         )
         self.dropout = nn.Dropout(cfg.dropout)
         self.project = output_projection(cfg.encoder_channels, len(dictionary), tied)
-        self.kept_rows: Optional[Tuple[Any, Tuple[Tensor, Tensor, Tensor]]] = None
+        self.kept_rows: Optional[Tuple[Any, Tuple[Tensor, Callable[[Tensor], Tensor]]]] = None
 
     def canvas(
         self,
@@ -147,13 +148,12 @@ class BytenetDeconvDecoder(FairseqIncrementalDecoder):
         If that is the training targets, the others were never one, and the projection, the largest product, gets by
         without their rows.
         """
-        ids, weight, bias = self.rows_of(options.lm)
-        project = functools.partial(F.linear, weight=weight, bias=bias)
+        ids, project = self.rows_of(options.lm)
         symbols = best_candidates(self.canvas(encoder_out), project, options.candidates)
         return symbols._replace(tokens=ids[symbols.tokens])
 
-    def rows_of(self, lm: Optional[NgramModel]) -> Tuple[Tensor, Tensor, Tensor]:
-        """Ids that a search may write, the blank after them, and their rows of the projection."""
+    def rows_of(self, lm: Optional[NgramModel]) -> Tuple[Tensor, Callable[[Tensor], Tensor]]:
+        """Ids that a search may write, the blank after them, and the projection onto them."""
         weight, bias = self.project.weight, self.project.bias
         made_for = (lm, None if weight.is_inference() else weight._version, weight.dtype, weight.device)
         if self.kept_rows is None or self.kept_rows[0] != made_for:
@@ -162,7 +162,11 @@ class BytenetDeconvDecoder(FairseqIncrementalDecoder):
             if not len(ids):
                 raise ConvTextError("the text of the n-gram model (--ctc-lm) holds no token that could be written.")
             ids = F.pad(ids, (0, 1), value=self.blank).to(weight.device)
-            self.kept_rows = made_for, (ids, weight[ids], bias[ids])
+            if isinstance(self.project, Int8Linear):
+                project = Int8Linear(weight[ids], bias[ids])
+            else:
+                project = functools.partial(F.linear, weight=weight[ids], bias=bias[ids])
+            self.kept_rows = made_for, (ids, project)
         return self.kept_rows[1]
 
     def train(self, mode: bool = True) -> "BytenetDeconvDecoder":

@@ -8,7 +8,7 @@ from fairseq.dataclass import ChoiceEnum
 
 from fairseq_convtext.errors import ConvTextError
 from fairseq_convtext.models.common import StackConfig, completed
-from fairseq_convtext.modules.precision import COMPUTE_DTYPES
+from fairseq_convtext.modules.precision import GENERATION_DTYPES
 
 
 @dataclass
@@ -33,11 +33,12 @@ class BytenetDeconvConfig(StackConfig):
             "ctc: blanks and repeats are removed (--criterion convtext_ctc)"
         },
     )
-    generation_dtype: ChoiceEnum(COMPUTE_DTYPES) = field(
+    generation_dtype: ChoiceEnum(GENERATION_DTYPES) = field(
         default="float32",
         metadata={
             "help": "type of parameters and activations in generation (--model-overrides); scores are normalised in "
-            "float32. bfloat16 is faster where the processor has products for it, auto tries that out"
+            "float32. bfloat16 is faster where the processor has products for it, auto tries that out; int8 (CPU) "
+            "rounds what the products read to 255 steps and is the fastest where the processor has products for it"
         },
     )
     blank_penalty: float = field(

@@ -16,6 +16,7 @@ from torch import Tensor, nn
 from fairseq_convtext.errors import ConvTextError
 from fairseq_convtext.models.checks import check_generation, check_parameters
 from fairseq_convtext.modules.blocks import BLOCKS
+from fairseq_convtext.modules.int8 import use_int8
 from fairseq_convtext.modules.precision import COMPUTE_DTYPES, chosen_dtype
 from fairseq_convtext.modules.stack import ConvStack
 
@@ -170,7 +171,9 @@ def prepare_for_inference(model: nn.Module, dtype: str) -> None:
     """
     model.to(memory_format=torch.channels_last)
     device = next(model.parameters()).device
-    if chosen_dtype(dtype, device.type) == torch.bfloat16:
+    if dtype == "int8":
+        use_int8(model)
+    elif chosen_dtype(dtype, device.type) == torch.bfloat16:
         model.bfloat16()
 
 

@@ -9,6 +9,7 @@ from torch.nn import functional as F
 
 from fairseq_convtext.errors import ConvTextError
 from fairseq_convtext.modules.history import History
+from fairseq_convtext.modules.int8 import Int8Linear, quantised
 
 # Up to this many positions in a batch, gathering what a filter reads and one product beat the convolution kernel on a
 # CPU (4 to 6 times for a single sentence).
@@ -49,6 +50,12 @@ class DilatedConv(nn.Module):
         self.weight = nn.Parameter(torch.empty(out_channels, in_channels // groups, 1, kernel_size))
         self.bias = nn.Parameter(torch.zeros(out_channels))
         nn.init.normal_(self.weight, std=math.sqrt(1.0 / (in_channels // groups * kernel_size)))
+        self.int8: Optional[Int8Linear] = None
+
+    def use_int8(self) -> None:
+        """Compute in int8 from now on, unless a filter reads one channel only or must not know what comes later."""
+        if self.groups == 1 and not self.causal:
+            self.int8 = Int8Linear(self.filters().detach(), self.bias.detach())
 
     def forward(self, x: Tensor, mask: Optional[Tensor], history: Optional[History] = None) -> Tensor:
         """
@@ -64,22 +71,29 @@ class DilatedConv(nn.Module):
         if self.causal:
             reach, padding = 2 * padding, 0
             x = F.pad(x, (0, 0, reach, 0)) if history is None else history.prepend(self, x, reach)
+        if self.int8 is not None:
+            q, scale = quantised(x, [1, 2])
+            return self.int8.product(self.gathered(F.pad(q, (0, 0, padding, padding))), scale).to(x.dtype)
         if self.groups == 1 and few_positions(x):
-            return self.as_product(F.pad(x, (0, 0, padding, padding)))
+            # Without dilation a view would do, but rows that overlap in memory take a product three times as long.
+            read = self.gathered(F.pad(x, (0, 0, padding, padding)))
+            return F.linear(read, self.filters(), self.bias)
         # As an image of height 1 the (batch, positions, channels) memory is channels-last, and no copy is made.
         image = x.transpose(1, 2).unsqueeze(2)
         y = F.conv2d(image, self.weight, self.bias, 1, (0, padding), (1, self.dilation), self.groups)
         return y.squeeze(2).transpose(1, 2)
 
-    def as_product(self, x: Tensor) -> Tensor:
-        """The convolution of an input that has its padding, as one product of gathered positions."""
+    def gathered(self, x: Tensor) -> Tensor:
+        """What the filter reads at each position of an input with its padding, ``(batch, positions, k * channels)``."""
         batch, padded, channels = x.shape
         positions = padded - self.dilation * (self.kernel_size - 1)
         strides = (padded * channels, channels, self.dilation * channels, 1)
-        # No copy of the weight either where it is channels last in memory, as models are for generation.
         read = x.contiguous().as_strided((batch, positions, self.kernel_size, channels), strides)
-        # Without dilation a view would do, but rows that overlap in memory take a product three times as long.
-        return F.linear(read.flatten(2).contiguous(), self.weight.permute(0, 2, 3, 1).flatten(1), self.bias)
+        return read.flatten(2).contiguous()
+
+    def filters(self) -> Tensor:
+        """``(out_channels, k * in_channels)``; no copy where the weight is channels last, as it is for generation."""
+        return self.weight.permute(0, 2, 3, 1).flatten(1)
 
     def extra_repr(self) -> str:
         return (

@@ -14,6 +14,7 @@ import torch
 logger = logging.getLogger(__name__)
 
 COMPUTE_DTYPES = ["float32", "bfloat16", "auto"]
+GENERATION_DTYPES = [*COMPUTE_DTYPES, "int8"]  # int8: see int8.py
 
 
 def product_seconds(dtypes: Sequence[torch.dtype], repetitions: int = 8) -> List[float]:

@@ -10,8 +10,10 @@ from fairseq.data import Dictionary
 from fairseq_convtext.decoding.ngram import NgramModel
 from fairseq_convtext.errors import ConvTextError
 from fairseq_convtext.models.bytenet_deconv import BytenetDeconvDecoder
+from fairseq_convtext.modules.int8 import Int8Linear
 from tests.command_lines.commands import lines, run
 from tests.command_lines.conftest import SENTENCES, make_sentences, translate
+from tests.int8 import needs_int8
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[2] / "scripts"))
 import train_ngram  # noqa: E402
@@ -146,20 +148,20 @@ def test_options_that_do_not_go_together_are_one_sentence(corpus, user_dir, chec
         generate(corpus, user_dir, ctc, "--ctc-beam", 5, "--ctc-lm", tmp_path / "other.pt")
 
 
-def test_generation_in_bfloat16_translates_as_well(corpus, user_dir, checkpoints, monkeypatch):
-    used = set()
+@pytest.mark.parametrize("dtype", ["bfloat16", pytest.param("int8", marks=needs_int8)])
+def test_generation_with_fewer_digits_translates_as_well(corpus, user_dir, checkpoints, monkeypatch, dtype):
+    used, trained = set(), checkpoints("ctc")
     canvas = BytenetDeconvDecoder.canvas
 
     def watched(self, *arguments, **options):
         found = canvas(self, *arguments, **options)
-        used.add(found.dtype)
+        used.add((found.dtype, type(self.project)))
         return found
 
     monkeypatch.setattr(BytenetDeconvDecoder, "canvas", watched)
-    flags = ["--model-overrides", "{'generation_dtype': 'bfloat16'}"]
-    flags += ["--gen-subset", "valid"]
-    found = generate(corpus, user_dir, checkpoints("ctc"), *flags)
-    assert used == {torch.bfloat16}
+    flags = ["--model-overrides", str({"generation_dtype": dtype}), "--gen-subset", "valid"]
+    found = generate(corpus, user_dir, trained, *flags)
+    assert used == {(torch.bfloat16, torch.nn.Linear) if dtype == "bfloat16" else (torch.float32, Int8Linear)}
     assert right(found) >= 0.95 * SENTENCES["valid"]
-    searched = generate(corpus, user_dir, checkpoints("ctc"), *flags, "--ctc-beam", 5)
+    searched = generate(corpus, user_dir, trained, *flags, "--ctc-beam", 5)
     assert right(searched) >= 0.95 * SENTENCES["valid"]

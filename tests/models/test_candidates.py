@@ -4,6 +4,8 @@ import torch
 
 from fairseq_convtext.decoding.ngram import train_ngram
 from fairseq_convtext.decoding.prefix_beam import SearchOptions
+from fairseq_convtext.models.common import prepare_for_inference
+from tests.int8 import needs_int8
 from tests.small_model import make_batch, make_model, make_task
 
 SOURCES = [[4, 9, 6, 12, 5], [7], [8, 8, 15]]
@@ -35,6 +37,19 @@ def test_only_tokens_of_the_text_are_tried_with_the_probabilities_among_the_best
     among = torch.cat([best.values, logits[:, :, [model.decoder.blank]]], dim=2).log_softmax(dim=2)
     torch.testing.assert_close(found.log_probs, among[:, :, :-1])
     torch.testing.assert_close(found.blank_log_probs, among[:, :, -1])
+
+
+@needs_int8
+@torch.no_grad()
+def test_in_int8_the_tokens_of_the_text_have_the_scores_of_the_whole_vocabulary():
+    torch.manual_seed(0)
+    model = make_model(TASK, target_alignment="ctc").eval()
+    prepare_for_inference(model, "int8")
+    encoder_out = encoded(model)
+    found = model.decoder.candidates(encoder_out, options_of([[5, 7, 5], [9, 11]]))
+    logits = model.decoder.project(model.decoder.canvas(encoder_out))
+    among = torch.cat([logits.gather(2, found.tokens), logits[:, :, [model.decoder.blank]]], dim=2).log_softmax(dim=2)
+    torch.testing.assert_close(found.log_probs, among[:, :, :-1])
 
 
 @torch.no_grad()

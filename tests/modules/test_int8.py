@@ -1,0 +1,104 @@
+"""Products in int8: near to those of floats, exact where nothing is rounded, and each sentence by itself."""
+
+import pytest
+import torch
+from torch import nn
+
+from fairseq_convtext.errors import ConvTextError
+from fairseq_convtext.modules.convolution import DilatedConv
+from fairseq_convtext.modules.int8 import Int8Linear, quantised, use_int8
+from tests.int8 import needs_int8
+
+pytestmark = needs_int8
+
+
+def make_conv(**options):
+    conv = DilatedConv(16, 24, 3, 2, **options)
+    nn.init.normal_(conv.bias)
+    return conv
+
+
+def relative_error(found, wanted):
+    return float((found - wanted).norm() / wanted.norm())
+
+
+@torch.no_grad()
+@pytest.mark.parametrize("positions", [9, 200])  # few are a product of floats, many a convolution
+def test_a_convolution_is_near_that_of_floats(positions):
+    torch.manual_seed(0)
+    conv = make_conv()
+    x, mask = torch.randn(2, positions, 16), (torch.arange(positions) >= positions - 3)[None, :, None]
+    wanted = conv(x, mask)
+    conv.use_int8()
+    assert 0 < relative_error(conv(x, mask), wanted) < 0.02
+
+
+@torch.no_grad()
+def test_whole_numbers_are_multiplied_exactly():
+    torch.manual_seed(0)
+    linear = nn.Linear(40, 8)
+    linear.weight.copy_(torch.randint(-127, 128, (8, 40)))
+    linear.weight[:, 0] = 127
+    x = torch.randint(-127, 128, (5, 40)).float()
+    x[:, 1] = -127
+    torch.testing.assert_close(Int8Linear(linear.weight, linear.bias)(x), linear(x))
+
+
+def test_nothing_is_off_by_more_than_half_a_step():
+    torch.manual_seed(0)
+    x = torch.randn(3, 7, 5) * torch.tensor([1e-6, 1.0, 1e6])[:, None, None]
+    q, scale = quantised(x, [1, 2])
+    assert scale.shape == (3, 1, 1)
+    assert bool(((q * scale - x).abs() <= 0.501 * scale).all())
+
+
+@torch.no_grad()
+def test_a_sentence_depends_neither_on_its_batch_mates_nor_on_padding():
+    torch.manual_seed(0)
+    conv = make_conv()
+    conv.use_int8()
+    short, long = torch.randn(1, 6, 16), 1000 * torch.randn(1, 11, 16)
+    alone = conv(short, torch.zeros(1, 6, 1, dtype=torch.bool))
+    padded = torch.cat([short, 1e6 * torch.ones(1, 5, 16)], dim=1)
+    mask = (torch.arange(11) >= torch.tensor([11, 6])[:, None])[:, :, None]
+    assert torch.equal(conv(torch.cat([long, padded]), mask)[1:, :6], alone)
+
+
+@torch.no_grad()
+def test_a_sentence_of_zeros_gives_the_bias():
+    conv = make_conv()
+    conv.use_int8()
+    found = conv(torch.zeros(1, 4, 16), None)
+    torch.testing.assert_close(found, conv.bias.expand(1, 4, 24))
+
+
+@torch.no_grad()
+@pytest.mark.parametrize("options", [{"causal": True}, {"groups": 8}])
+def test_convolutions_that_see_no_later_position_or_one_group_stay_as_they_are(options):
+    torch.manual_seed(0)
+    conv, x = make_conv(**options), torch.randn(2, 9, 16)
+    wanted = conv(x, None)
+    use_int8(conv)
+    assert torch.equal(conv(x, None), wanted)
+
+
+def test_no_checkpoint_sees_the_numbers():
+    conv = make_conv()
+    model = nn.Sequential(nn.Linear(4, 4), conv)
+    names = set(model.state_dict())
+    use_int8(model)
+    assert isinstance(model[0], Int8Linear) and conv.int8 is not None
+    assert set(model.state_dict()) == names
+
+
+def test_where_there_is_no_exact_product_that_is_one_clear_sentence(monkeypatch):
+    linear = Int8Linear(torch.randn(3, 4), torch.zeros(3))
+    with pytest.raises(ConvTextError, match="--generation-dtype int8 is for the CPU; found meta"):
+        linear.product(torch.ones(2, 4, dtype=torch.int8, device="meta"), torch.ones(2, 1))
+    product = torch._int_mm
+    monkeypatch.setattr(torch, "_int_mm", lambda *factors: product(*factors).clamp(max=2**15 - 1))
+    with pytest.raises(ConvTextError, match="int8 needs a processor with VNNI instructions"):
+        Int8Linear(torch.randn(3, 4), torch.zeros(3))
+    monkeypatch.delattr(torch, "_int_mm")
+    with pytest.raises(ConvTextError, match="int8 needs a newer torch; found [0-9]"):
+        Int8Linear(torch.randn(3, 4), torch.zeros(3))

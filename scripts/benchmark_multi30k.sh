@@ -13,6 +13,7 @@
 #                     bytenet      with the bottleneck blocks of ByteNet, 15 and 10 of them, and 256 channels
 #                     glancing, feedback, word-dropout, consistency
 #                     less-dropout for the large data of scripts/distill_multi30k.sh
+#                     short-canvas less-dropout with 1.5 S + 2 canvas positions in the place of 2 S: faster
 #                     best         the steps that pay together
 #                     autoregressive  the sibling: causal blocks as many and as wide on the same encoder
 #                     channel      word-dropout from German to English, only trained: a judge for the others
@@ -107,6 +108,7 @@ flags_of() {
         word-dropout) echo --word-dropout 0.1 ;;
         channel) echo --word-dropout 0.1 --source-lang de --target-lang en ;;
         less-dropout) echo --spatial-dropout 0.1 ;;
+        short-canvas) echo --spatial-dropout 0.1 --length-bound-a 1.5 --length-bound-b 2 ;;
         # Every sentence is there twice: half the sentences, the same time.
         consistency) echo --consistency 0.2 --max-tokens 1024 ;;
         best) echo --consistency 0.2 --max-tokens 1024 --word-dropout 0.1 ;;

@@ -29,6 +29,7 @@
 # and by CTC search without and with an n-gram model. Killed and started again, it goes on where it was. Checkpoints,
 # blank penalty and search weights are chosen by BLEU on val; the tests are translated with that choice only.
 set -euo pipefail
+source "$(dirname "${BASH_SOURCE[0]}")/lib/checkpoint.sh"
 
 if [[ $# -eq 0 || "$1" == -h || "$1" == --help ]]; then
     sed -n '2,/^set /s/^# \{0,1\}//p' "${BASH_SOURCE[0]}"
@@ -67,14 +68,10 @@ fi
 
 if [[ -n "$from" ]]; then
     [[ -n "$distilled" ]] || { echo "error: --from needs --distilled, other data than CKPT was trained on." >&2; exit 2; }
-    [[ -f "$from" ]] || { echo "error: no checkpoint $from (--from)." >&2; exit 1; }
-    from="$(cd "$(dirname "$from")" && pwd)/${from##*/}"
+    from="$(convtext_checkpoint "$from" --from)"
 fi
-
 for number in "${!judges[@]}"; do
-    file="${judges[number]}"
-    [[ -f "$file" ]] || { echo "error: no checkpoint $file (--judges)." >&2; exit 1; }
-    judges[number]="$(cd "$(dirname "$file")" && pwd)/${file##*/}"
+    judges[number]="$(convtext_checkpoint "${judges[number]}" --judges)"
 done
 
 tests=(test_2016_flickr test_2017_flickr)

@@ -21,6 +21,7 @@
 # Makes FOLDER/NAME/bin, for `scripts/benchmark_multi30k.sh DATA --distilled FOLDER/NAME/bin`. Killed and started again,
 # it goes on where it was.
 set -euo pipefail
+source "$(dirname "${BASH_SOURCE[0]}")/lib/checkpoint.sh"
 
 if [[ $# -eq 0 || "$1" == -h || "$1" == --help ]]; then
     sed -n '2,/^set /s/^# \{0,1\}//p' "${BASH_SOURCE[0]}"
@@ -51,9 +52,7 @@ done
 [[ "$kind" == distilled-more ]] || ((${#judges[@]} == 0)) ||
     { echo "error: --judges is for distilled-more; the teacher of self-trained has its own." >&2; exit 2; }
 for number in "${!judges[@]}"; do
-    file="${judges[number]}"
-    [[ -f "$file" ]] || { echo "error: no checkpoint $file (--judges)." >&2; exit 1; }
-    judges[number]="$(cd "$(dirname "$file")" && pwd)/${file##*/}"
+    judges[number]="$(convtext_checkpoint "${judges[number]}" --judges)"
 done
 [[ -f "$data/train.en" ]] || { echo "error: no file $data/train.en." >&2; exit 1; }
 data="$(cd "$data" && pwd)"

@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""Sentences per second of fairseq's step-by-step generator and of parallel decoding, model by model.
+"""Sentences per second of fairseq's step-by-step generator and of parallel decoding.
 
   benchmark_decoding.py DATA --path CHECKPOINT [CHECKPOINT ...] [--labels NAME [NAME ...]]
 
@@ -50,6 +50,7 @@ class Setting:
     """A row of the table.
 
     Attributes:
+        label: what the table calls the model.
         generator: fairseq's, or the parallel one.
         name: what the table calls it.
         batches: samples, as the generator takes them.
@@ -58,6 +59,8 @@ class Setting:
         same: what the last column says.
     """
 
+    label: str
+    model: Any
     task: Any
     generator: Any
     name: str
@@ -86,10 +89,10 @@ def check_data(options: argparse.Namespace) -> None:
         )
 
 
-def load(path: Path, options: argparse.Namespace) -> Tuple[Any, Any, Any]:
+def load(path: Path, dtype: str, options: argparse.Namespace) -> Tuple[Any, Any, Any]:
     """The model, ready for inference, its configuration and the task it was trained under."""
     # --eval-bleu of the training would build tokenizers that nothing here uses.
-    overrides = {"data": str(options.data), "eval_bleu": False, "generation_dtype": options.generation_dtype}
+    overrides = {"data": str(options.data), "eval_bleu": False, "generation_dtype": dtype}
     try:
         (model,), cfg, task = checkpoint_utils.load_model_ensemble_and_task([str(path)], overrides)
     except Exception as error:  # fairseq has no error of its own for any of this
@@ -136,10 +139,26 @@ def make_batches(task: Any, model: Any, batch_size: int, options: argparse.Names
     return [utils.move_to_cuda(batch) for batch in batches] if options.device == "cuda" else batches
 
 
-def settings_of(model: Any, cfg: Any, task: Any, options: argparse.Namespace) -> List[Setting]:
-    """All rows of one model."""
+def writes_at_once(model: Any) -> bool:
+    return hasattr(getattr(model, "decoder", None), "one_pass")
+
+
+def settings_of(label: str, path: Path, options: argparse.Namespace) -> List[Setting]:
+    """All rows of one checkpoint; a model of this project has them once for each --generation-dtype."""
+    found = []
+    for dtype in options.generation_dtype:
+        progress(f"{label}: loading {path}")
+        model, cfg, task = load(path, dtype, options)
+        if not writes_at_once(model):
+            return settings_of_model(label, model, cfg, task, options)
+        name = label if len(options.generation_dtype) == 1 else f"{label}, {dtype}"
+        found += settings_of_model(name, model, cfg, task, options)
+    return found
+
+
+def settings_of_model(label: str, model: Any, cfg: Any, task: Any, options: argparse.Namespace) -> List[Setting]:
+    one_pass = writes_at_once(model)
     generators = []
-    one_pass = hasattr(getattr(model, "decoder", None), "one_pass")
     stock = renamed(task, cfg, "translation") if one_pass else task
     for beam in options.beams:
         generators.append((stock, beam, f"stock, beam {beam}"))
@@ -164,7 +183,7 @@ def settings_of(model: Any, cfg: Any, task: Any, options: argparse.Namespace) ->
         batches = make_batches(stock, model, batch_size, options)
         for owner, beam, name in generators:
             generator = owner.build_generator([model], GenerationConfig(beam=beam))
-            found.append(Setting(owner, generator, name, batch_size, batches))
+            found.append(Setting(label, model, owner, generator, name, batch_size, batches))
     return found
 
 
@@ -180,7 +199,7 @@ def hypothesis_lines(number: int, hypothesis: Dict[str, Any], setting: Setting) 
     )
 
 
-def run(setting: Setting, model: Any, device: str) -> None:
+def run(setting: Setting, device: str) -> None:
     """Decode all batches once: adds the time of generation, and keeps the lines."""
 
     def now() -> float:
@@ -191,7 +210,7 @@ def run(setting: Setting, model: Any, device: str) -> None:
     seconds = 0.0
     for batch in setting.batches:
         start = now()
-        found = setting.task.inference_step(setting.generator, [model], batch)
+        found = setting.task.inference_step(setting.generator, [setting.model], batch)
         seconds += now() - start
         for number, hypotheses in zip(batch["id"].tolist(), found):
             setting.lines[number] = hypothesis_lines(number, hypotheses[0], setting)
@@ -200,37 +219,34 @@ def run(setting: Setting, model: Any, device: str) -> None:
 
 def mark_equal_output(settings: List[Setting]) -> None:
     """Fill in the last column of the parallel rows."""
-    greedy = {setting.batch_size: setting.lines for setting in settings if setting.name == "stock, beam 1"}
+    greedy = {(id(each.model), each.batch_size): each.lines for each in settings if each.name == "stock, beam 1"}
     for setting in settings:
-        if setting.name == PARALLEL and setting.batch_size in greedy:
-            stock = greedy[setting.batch_size]
+        stock = greedy.get((id(setting.model), setting.batch_size))
+        if setting.name == PARALLEL and stock is not None:
             differing = sum(lines != stock.get(number) for number, lines in setting.lines.items())
             same = not differing and len(stock) == len(setting.lines)
             setting.same = "identical" if same else f"DIFFER in {differing} of {len(stock)}"
 
 
-def benchmark(path: Path, label: str, options: argparse.Namespace) -> List[List[str]]:
-    """The rows of one checkpoint."""
-    progress(f"{label}: loading {path}")
-    model, cfg, task = load(path, options)
-    settings = settings_of(model, cfg, task, options)
+def benchmark(settings: List[Setting], options: argparse.Namespace) -> List[List[str]]:
+    """The rows of the table."""
     for setting in settings:  # a first batch, not counted: torch prepares what it prepares once
-        setting.task.inference_step(setting.generator, [model], setting.batches[0])
-    # Settings take turns, so that a slow minute of the machine does not fall on one of them.
+        setting.task.inference_step(setting.generator, [setting.model], setting.batches[0])
+    # Settings and models take turns, so that a slow minute of the machine does not fall on one of them.
     for repetition in range(options.repetitions):
         for setting in settings:
-            run(setting, model, options.device)
+            run(setting, options.device)
             progress(
-                f"{label}, {setting.name}, batch size {setting.batch_size}, repetition {repetition + 1} of "
+                f"{setting.label}, {setting.name}, batch size {setting.batch_size}, repetition {repetition + 1} of "
                 f"{options.repetitions}: {setting.seconds[-1]:.2f} s"
             )
     mark_equal_output(settings)
-    millions = sum(parameter.numel() for parameter in model.parameters()) / 1e6
     rows = []
     for setting in settings:
         seconds, count = statistics.median(setting.seconds), len(setting.lines)
+        millions = sum(parameter.numel() for parameter in setting.model.parameters()) / 1e6
         rows.append(
-            [label, setting.name, f"{millions:.1f}", str(setting.batch_size), str(count), f"{seconds:.3f}",
+            [setting.label, setting.name, f"{millions:.1f}", str(setting.batch_size), str(count), f"{seconds:.3f}",
              f"{count / seconds:.1f}", setting.same]
         )  # fmt: skip
     return rows
@@ -239,6 +255,14 @@ def benchmark(path: Path, label: str, options: argparse.Namespace) -> List[List[
 def numbers(text: str) -> List[int]:
     """``1,64`` to a list, for argparse."""
     return [positive(part) for part in text.split(",")]
+
+
+def dtypes(text: str) -> List[str]:
+    """``float32,int8`` to a list, for argparse."""
+    for name in text.split(","):
+        if name not in GENERATION_DTYPES:
+            raise argparse.ArgumentTypeError(f"must be of {', '.join(GENERATION_DTYPES)}; found {name!r}")
+    return text.split(",")
 
 
 def parse_options(arguments: Optional[List[str]]) -> argparse.Namespace:
@@ -255,7 +279,7 @@ def parse_options(arguments: Optional[List[str]]) -> argparse.Namespace:
     parser.add_argument("--ctc-lm", help="n-gram model for it (scripts/train_ngram.py)")
     parser.add_argument("--ctc-judges", help="and with these checkpoints, separated by colons, as its judges")
     parser.add_argument(
-        "--generation-dtype", choices=GENERATION_DTYPES, default="float32", help="of models that have the option"
+        "--generation-dtype", type=dtypes, default=["float32"], help="by commas, of models that have it (float32)"
     )
     parser.add_argument("--repetitions", type=positive, default=3, help="runs of every setting (default: 3)")
     parser.add_argument("--threads", type=positive, help="CPU threads (default: torch's own choice)")
@@ -281,12 +305,13 @@ def main(arguments: Optional[List[str]] = None) -> int:
         # The plugin registers its models and lets torch load older checkpoints, stock ones included.
         for folder in filter(None, [str(ROOT / "fairseq_convtext"), options.user_dir]):
             utils.import_user_module(argparse.Namespace(user_dir=folder))
+        models = zip(options.labels, options.path)
+        settings = [setting for label, path in models for setting in settings_of(label, path, options)]
         rows = [
             ["model", "generator", "M parameters", "batch size", "sentences", "seconds", "sentences/s",
-             "H- and P- lines"]
+             "H- and P- lines"],
+            *benchmark(settings, options),
         ]  # fmt: skip
-        for path, label in zip(options.path, options.labels):
-            rows += benchmark(path, label, options)
     except (InputError, ConvTextError) as error:
         print(f"error: {error}", file=sys.stderr)
         return 1

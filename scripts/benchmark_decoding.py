@@ -6,11 +6,12 @@
 DATA is a folder of fairseq-preprocess. Each checkpoint is decoded by the stock generator at every --beams
 and, if it is a model that writes all positions at once, by the generator of --task translation_convtext; all
 of that with every --batch-sizes; with --ctc-beam also by the CTC search, with --ctc-judges judged by other models.
-A checkpoint of fairseq's own, such as a transformer, gives the rows of the stock generator.
+A checkpoint of fairseq's own, such as a transformer, gives the rows of the stock generator, one of this project
+all of its rows in each --generation-dtype.
 
 The time is that of generation alone, from a batch of ids to its hypotheses, as fairseq-generate counts it:
 loading, batching and printing are not in it. Sentences are sorted by length, as fairseq-generate does. Every
-figure is the median of --repetitions runs over the same sentences.
+figure is the median of --repetitions runs over the same sentences, in which all rows take turns.
 
 The last column tells whether parallel decoding gives the H- and P- lines of the stock generator at beam 1.
 """
@@ -157,6 +158,7 @@ def settings_of(label: str, path: Path, options: argparse.Namespace) -> List[Set
 
 
 def settings_of_model(label: str, model: Any, cfg: Any, task: Any, options: argparse.Namespace) -> List[Setting]:
+    """All rows of one loaded model."""
     one_pass = writes_at_once(model)
     generators = []
     stock = renamed(task, cfg, "translation") if one_pass else task

@@ -155,7 +155,8 @@ class BytenetDeconvDecoder(FairseqIncrementalDecoder):
     def rows_of(self, lm: Optional[NgramModel]) -> Tuple[Tensor, Callable[[Tensor], Tensor]]:
         """Ids that a search may write, the blank after them, and the projection onto them."""
         weight, bias = self.project.weight, self.project.bias
-        made_for = (lm, None if weight.is_inference() else weight._version, weight.dtype, weight.device)
+        version = None if weight.is_inference() else weight._version
+        made_for = (lm, type(self.project), version, weight.dtype, weight.device)
         if self.kept_rows is None or self.kept_rows[0] != made_for:
             ids = torch.arange(weight.size(0)) if lm is None else lm.seen
             ids = ids[~torch.isin(ids, torch.tensor([self.blank, *self.forbidden]))]

@@ -53,7 +53,7 @@ class DilatedConv(nn.Module):
         self.int8: Optional[Int8Linear] = None
 
     def use_int8(self) -> None:
-        """Compute in int8 from now on, unless a filter reads one channel only or must not know what comes later."""
+        """Compute in int8 from now on; not with groups, nor causal: a sentence's scale would tell what comes later."""
         if self.groups == 1 and not self.causal:
             self.int8 = Int8Linear(self.filters().detach(), self.bias.detach())
 

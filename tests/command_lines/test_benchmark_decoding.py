@@ -2,8 +2,10 @@
 
 import sys
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
+import torch
 
 from fairseq_convtext.tasks.parallel_generator import ParallelGenerator
 from tests.command_lines.commands import lines, run
@@ -81,6 +83,29 @@ def test_a_model_of_fairseq_has_the_rows_of_the_stock_generator(corpus, checkpoi
     assert [row[1] for row in rows if row[0] == "theirs"] == ["stock, beam 1", "stock, beam 5"]
     assert [row[7:] for row in rows if row[0] == "theirs"] == [[], []]
     assert [row[0] for row in rows if row[1] == "parallel"] == ["ours, float32", "ours, bfloat16"]
+
+
+def test_rows_of_all_models_take_turns(monkeypatch):
+    def row(label):
+        task = SimpleNamespace(inference_step=lambda *arguments: None)
+        return script.Setting(label, torch.nn.Linear(1, 1), task, None, "stock, beam 1", 1, [{}])
+
+    order = []
+
+    def run_once(setting, device):
+        order.append(setting.label)
+        setting.seconds.append(1.0)
+
+    monkeypatch.setattr(script, "run", run_once)
+    options = script.parse_options(["data", "--path", "a", "b", "--repetitions", "2"])
+    script.benchmark([row("a"), row("b")], options)
+    assert order == ["a", "b", "a", "b"]
+
+
+def test_a_type_that_there_is_not_is_told(capsys):
+    with pytest.raises(SystemExit):
+        script.parse_options(["data", "--path", "a", "--generation-dtype", "float32,float16"])
+    assert "must be of float32, bfloat16, auto, int8; found 'float16'" in capsys.readouterr().err
 
 
 def test_a_search_and_its_judges_have_rows_of_their_own(corpus, checkpoints, capsys):

@@ -44,12 +44,15 @@ def test_only_tokens_of_the_text_are_tried_with_the_probabilities_among_the_best
 def test_in_int8_the_tokens_of_the_text_have_the_scores_of_the_whole_vocabulary():
     torch.manual_seed(0)
     model = make_model(TASK, target_alignment="ctc").eval()
+    options = options_of([[5, 7, 5], [9, 11]])
+    model.decoder.candidates(encoded(model), options)  # keeps rows of float32
     prepare_for_inference(model, "int8")
     encoder_out = encoded(model)
-    found = model.decoder.candidates(encoder_out, options_of([[5, 7, 5], [9, 11]]))
+    found = model.decoder.candidates(encoder_out, options)
     logits = model.decoder.project(model.decoder.canvas(encoder_out))
     among = torch.cat([logits.gather(2, found.tokens), logits[:, :, [model.decoder.blank]]], dim=2).log_softmax(dim=2)
     torch.testing.assert_close(found.log_probs, among[:, :, :-1])
+    torch.testing.assert_close(found.blank_log_probs, among[:, :, -1])
 
 
 @torch.no_grad()

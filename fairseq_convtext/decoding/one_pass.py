@@ -12,7 +12,7 @@ from torch.nn import functional as F
 
 NEG_INF = float("-inf")
 # Scores (positions x vocabulary) that exist at a time; on a CPU, as many as stay in its cache.
-CHUNK_ELEMENTS = {"cpu": 1 << 18, "cuda": 1 << 24}
+CHUNK_ELEMENTS = {"cpu": 1 << 19, "cuda": 1 << 24}
 # Positions of the first piece, and the fewest of one: a product of few rows spends its time on reading the matrix.
 FIRST_ROWS = 64
 
@@ -93,7 +93,12 @@ def score_chunks(features: Tensor, project: Callable[[Tensor], Tensor]) -> Itera
         scores = project(rows[start : start + step])
         yield scores
         # Only now it is known how large the vocabulary is.
-        start, step = start + step, max(FIRST_ROWS, CHUNK_ELEMENTS.get(rows.device.type, 1 << 18) // scores.size(1))
+        start, step = start + step, rows_at_once(scores.size(1), rows.device)
+
+
+def rows_at_once(width: int, device: torch.device) -> int:
+    """How many positions are projected onto ``width`` symbols at a time."""
+    return max(FIRST_ROWS, CHUNK_ELEMENTS.get(device.type, 1 << 19) // width)
 
 
 def normalised(scores: Tensor, forbidden: Sequence[int]) -> Tensor:

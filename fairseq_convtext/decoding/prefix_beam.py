@@ -7,7 +7,7 @@ search runs on the CPU wherever the network ran: what it reads is a few candidat
 
 import functools
 import math
-from typing import Callable, NamedTuple, Optional, Tuple
+from typing import NamedTuple, Optional, Tuple
 
 import numpy as np
 import torch
@@ -15,10 +15,9 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from fairseq_convtext.decoding.ngram import NgramModel
-from fairseq_convtext.decoding.one_pass import OnePass, Symbols, score_chunks
+from fairseq_convtext.decoding.one_pass import OnePass, Symbols
 from fairseq_convtext.decoding.prefix_beam_kernel import Options, search
 from fairseq_convtext.decoding.prefix_trie import Tables
-from fairseq_convtext.decoding.top_k import top_k
 
 
 class SearchOptions(NamedTuple):
@@ -75,37 +74,11 @@ def tables_of(lm: Optional[NgramModel]) -> Tables:
     return Tables(lm.vocabulary, lm.start, offsets, keys, log_probs, backoffs, longer)
 
 
-def best_candidates(features: Tensor, project: Callable[[Tensor], Tensor], count: int) -> Symbols:
-    """The best symbols of each position and the blank, with the probabilities that they have among themselves.
-
-    A search compares what can stand at the same position, so it finds the same without the softmax over the whole
-    vocabulary, which would take as long as the projection.
-
-    Args:
-        features: ``(batch, positions, channels)`` canvas.
-        project: ``(rows, channels)`` to scores ``(rows, symbols)`` before the softmax, those of the blank last.
-        count: how many symbols besides the blank; all if there are fewer.
-
-    Returns:
-        Symbols whose tokens are columns of ``project``.
-    """
-    tokens, log_probs, blanks = [], [], []
-    for scores in score_chunks(features, project):
-        others = scores.size(1) - 1
-        values, index = top_k(scores, others, min(count, others))
-        among = torch.cat([values, scores[:, -1:]], dim=1).log_softmax(dim=1, dtype=torch.float32)
-        tokens.append(index)
-        log_probs.append(among[:, :-1])
-        blanks.append(among[:, -1])
-    shape = features.shape[:2]
-    return Symbols(*(torch.cat(parts).unflatten(0, shape) for parts in (tokens, log_probs, blanks)))
-
-
 def prefix_beam_search(symbols: Symbols, bound: Tensor, options: SearchOptions, eos: int) -> Prefixes:
     """The beams of every sentence when its canvas is read, best first. No best hypothesis is empty.
 
     Args:
-        symbols: candidates of every position, see ``best_candidates``.
+        symbols: candidates of every position, see candidates.py.
         bound: ``(batch,)`` canvas positions of each sentence.
         options: see there.
         eos: id that the language model predicts at the end.

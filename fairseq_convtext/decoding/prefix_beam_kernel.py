@@ -10,7 +10,7 @@ from typing import Any, NamedTuple, Tuple
 
 import numpy as np
 
-from fairseq_convtext.decoding.compiling import compiled, compiled_once, digest
+from fairseq_convtext.compiling import compiled, compiled_once, digest
 from fairseq_convtext.decoding.prefix_trie import NONE, ROOT, Tables, Trie, child_of, language_score, new_root, new_trie
 
 NEG_INF = -math.inf

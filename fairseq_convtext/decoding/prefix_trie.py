@@ -4,7 +4,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from fairseq_convtext.decoding.compiling import compiled
+from fairseq_convtext.compiling import compiled
 
 NONE = -1
 ROOT = 0

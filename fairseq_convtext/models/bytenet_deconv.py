@@ -15,6 +15,7 @@ from fairseq.models import FairseqIncrementalDecoder, register_model
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from fairseq_convtext.decoding.candidates import SearchProjection
 from fairseq_convtext.decoding.ngram import NgramModel
 from fairseq_convtext.decoding.one_pass import (
     NEG_INF,
@@ -25,7 +26,7 @@ from fairseq_convtext.decoding.one_pass import (
     read_ctc,
     read_position,
 )
-from fairseq_convtext.decoding.prefix_beam import Prefixes, SearchOptions, best_candidates, prefix_beam_search
+from fairseq_convtext.decoding.prefix_beam import Prefixes, SearchOptions, prefix_beam_search
 from fairseq_convtext.errors import ConvTextError
 from fairseq_convtext.models.bytenet_deconv_config import BytenetDeconvConfig, complete_config
 from fairseq_convtext.models.bytenet_deconv_encoder import BytenetDeconvEncoder
@@ -61,7 +62,7 @@ class BytenetDeconvDecoder(FairseqIncrementalDecoder):
         )
         self.dropout = nn.Dropout(cfg.dropout)
         self.project = output_projection(cfg.encoder_channels, len(dictionary), tied)
-        self.kept_rows: Optional[Tuple[Any, Tuple[Tensor, Callable[[Tensor], Tensor]]]] = None
+        self.kept_rows: Optional[Tuple[Any, SearchProjection]] = None
 
     def canvas(
         self,
@@ -148,12 +149,11 @@ class BytenetDeconvDecoder(FairseqIncrementalDecoder):
         If that is the training targets, the others were never one, and the projection, the largest product, gets by
         without their rows.
         """
-        ids, project = self.rows_of(options.lm)
-        symbols = best_candidates(self.canvas(encoder_out), project, options.candidates)
-        return symbols._replace(tokens=ids[symbols.tokens])
+        project = self.rows_of(options.lm)
+        return project.best_candidates(self.canvas(encoder_out), encoder_out["bound"], options.candidates)
 
-    def rows_of(self, lm: Optional[NgramModel]) -> Tuple[Tensor, Callable[[Tensor], Tensor]]:
-        """Ids that a search may write, the blank after them, and the projection onto them."""
+    def rows_of(self, lm: Optional[NgramModel]) -> SearchProjection:
+        """The projection onto what a search may write."""
         weight, bias = self.project.weight, self.project.bias
         version = None if weight.is_inference() else weight._version
         made_for = (lm, type(self.project), version, weight.dtype, weight.device)
@@ -163,11 +163,7 @@ class BytenetDeconvDecoder(FairseqIncrementalDecoder):
             if not len(ids):
                 raise ConvTextError("the text of the n-gram model (--ctc-lm) holds no token that could be written.")
             ids = F.pad(ids, (0, 1), value=self.blank).to(weight.device)
-            if isinstance(self.project, Int8Linear):
-                project = Int8Linear(weight[ids], bias[ids])
-            else:
-                project = functools.partial(F.linear, weight=weight[ids], bias=bias[ids])
-            self.kept_rows = made_for, (ids, project)
+            self.kept_rows = made_for, SearchProjection(ids, weight, bias, isinstance(self.project, Int8Linear))
         return self.kept_rows[1]
 
     def train(self, mode: bool = True) -> "BytenetDeconvDecoder":

@@ -17,6 +17,7 @@ from fairseq_convtext.errors import ConvTextError
 from fairseq_convtext.models.checks import check_generation, check_parameters
 from fairseq_convtext.modules.blocks import BLOCKS
 from fairseq_convtext.modules.int8 import use_int8
+from fairseq_convtext.modules.memory import keep_freed_memory
 from fairseq_convtext.modules.precision import COMPUTE_DTYPES, chosen_dtype
 from fairseq_convtext.modules.stack import ConvStack
 
@@ -171,6 +172,8 @@ def prepare_for_inference(model: nn.Module, dtype: str) -> None:
     """
     model.to(memory_format=torch.channels_last)
     device = next(model.parameters()).device
+    if device.type == "cpu":
+        keep_freed_memory()
     if dtype == "int8":
         use_int8(model)
     elif chosen_dtype(dtype, device.type) == torch.bfloat16:

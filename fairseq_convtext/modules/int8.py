@@ -6,26 +6,19 @@ is made from the sentence, or the position, that it belongs to, so nothing has t
 on its batch mates.
 """
 
-from typing import Sequence, Tuple
+from typing import Optional, Tuple
 
 import torch
 from torch import Tensor, nn
 
 from fairseq_convtext.errors import ConvTextError
-
-LARGEST = 127
-
-
-def quantised(x: Tensor, dims: Sequence[int]) -> Tuple[Tensor, Tensor]:
-    """``x`` as ``q * scale``, rounded: int8 ``q``, and a scale for all that lies along ``dims``, which stay as 1."""
-    largest = x.abs().amax(dim=tuple(dims), keepdim=True).clamp(min=1e-30)  # of zeros: no scale of zero
-    return (x * (LARGEST / largest)).round_().to(torch.int8), largest / LARGEST
+from fairseq_convtext.modules.int8_kernels import LARGEST, SMALLEST, quantised_windows, scaled
 
 
 class Int8Linear(nn.Module):
     """``nn.Linear`` with its product in int8; every row of the weight and every row that it reads has a scale.
 
-    Shape: ``(..., in_features)`` to ``(..., out_features)``.
+    Shape: ``(..., in_features)`` to ``(..., out_features)``, float32.
 
     Args:
         weight: ``(out_features, in_features)``; it stays as ``weight``, for it may be an embedding too, and must not
@@ -41,26 +34,45 @@ class Int8Linear(nn.Module):
         check_int8()
         self.out_features, self.in_features = weight.shape
         self.weight, self.bias = weight, bias
-        q, scale = quantised(weight.detach().float(), [1])
+        rows = weight.detach().float()
+        largest = rows.abs().amax(dim=1).clamp(min=float(SMALLEST))
+        q = (rows * (float(LARGEST) / largest)[:, None]).round_().to(torch.int8)
         self.register_buffer("q", q.t().contiguous(), persistent=False)
-        self.register_buffer("scale", scale[:, 0], persistent=False)
+        self.register_buffer("scale", largest / float(LARGEST), persistent=False)
 
     def forward(self, x: Tensor) -> Tensor:
-        q, scale = quantised(x, [-1])
-        return self.product(q, scale).to(x.dtype)
+        return self.filtered(x.reshape(-1, 1, self.in_features), None, 1, 1).view(*x.shape[:-1], self.out_features)
 
-    @torch.no_grad()
-    def product(self, q: Tensor, scale: Tensor) -> Tensor:
-        """The float32 product of ``(..., in_features)`` int8 with a ``scale`` that broadcasts to ``(..., 1)``."""
-        if q.device.type != "cpu":
-            raise ConvTextError(f"--generation-dtype int8 is for the CPU; found {q.device}: use bfloat16 or auto.")
-        y = torch._int_mm(q.reshape(-1, self.in_features), self.q).view(*q.shape[:-1], self.out_features).float()
-        return torch.addcmul(self.bias, y, scale * self.scale, out=y)
+    def filtered(self, x: Tensor, mask: Optional[Tensor], kernel_size: int, dilation: int) -> Tensor:
+        """A length-preserving convolution whose filters are the rows of the weight, with a scale for each sentence.
+
+        Args:
+            x: ``(batch, positions, channels)``.
+            mask: ``(batch, positions, 1)``, true where zeros are read; None for nowhere.
+        """
+        q, scale = quantised(x, mask, kernel_size, dilation)
+        product = torch._int_mm(q, self.q)
+        tables = (table.detach().numpy() for table in (product, scale, self.scale, self.bias))
+        return torch.from_numpy(scaled(*tables)).view(*x.shape[:2], self.out_features)
+
+
+def quantised(x: Tensor, mask: Optional[Tensor], kernel_size: int, dilation: int) -> Tuple[Tensor, Tensor]:
+    """``quantised_windows`` of tensors, with ``mask`` ``(batch, positions, 1)`` or None for what is hidden.
+
+    Raises:
+        ConvTextError: they are not on the CPU.
+    """
+    if x.device.type != "cpu":
+        raise ConvTextError(f"--generation-dtype int8 is for the CPU; found {x.device}: use bfloat16 or auto.")
+    mask = x.new_zeros(x.size(0), x.size(1), 1, dtype=torch.bool) if mask is None else mask
+    hidden = mask.expand(x.size(0), x.size(1), 1)[:, :, 0].contiguous()  # nothing tells the kernel of other sizes
+    q, scale = quantised_windows(x.detach().contiguous().numpy(), hidden.numpy(), kernel_size, dilation)
+    return torch.from_numpy(q), torch.from_numpy(scale)
 
 
 def check_int8() -> None:
     """ConvTextError unless this torch multiplies int8 on this processor, without cutting off what is large."""
-    largest, instead = torch.full((64, 64), LARGEST, dtype=torch.int8), "use float32, bfloat16 or auto."
+    largest, instead = torch.full((64, 64), int(LARGEST), dtype=torch.int8), "use float32, bfloat16 or auto."
     try:
         product = torch._int_mm(largest, largest)
     except (AttributeError, RuntimeError) as error:
@@ -68,7 +80,7 @@ def check_int8() -> None:
             f"--generation-dtype int8 needs a newer torch; found {torch.__version__}: {instead}"
         ) from error
     # x86 adds two products in 16 bits unless it has the instructions that are called VNNI.
-    if not bool((product == LARGEST * LARGEST * 64).all()):
+    if not bool((product == int(LARGEST) ** 2 * 64).all()):
         raise ConvTextError(f"--generation-dtype int8 needs a processor with VNNI instructions: {instead}")
 
 

@@ -9,6 +9,7 @@ from torch.nn import functional as F
 
 from fairseq_convtext.errors import ConvTextError
 from fairseq_convtext.modules.convolution import few_positions
+from fairseq_convtext.modules.int8 import Int8Linear
 from fairseq_convtext.modules.masking import padding_mask, stack_mask
 from fairseq_convtext.modules.stack import Taps
 
@@ -32,8 +33,16 @@ class Upsample(nn.Module):
         # An output position sums kernel_size / stride input positions of all channels.
         nn.init.normal_(self.conv.weight, std=math.sqrt(stride / (kernel_size * channels)))
         nn.init.zeros_(self.conv.bias)
+        self.int8: Optional[Int8Linear] = None
+
+    def use_int8(self) -> None:
+        """Compute in int8 from now on."""
+        rows = self.conv.weight.detach().permute(2, 1, 0).flatten(0, 1)  # (kernel_size * out_channels, in_channels)
+        self.int8 = Int8Linear(rows, rows.new_zeros(len(rows)))
 
     def forward(self, x: Tensor, mask: Tensor) -> Tensor:
+        if self.int8 is not None:
+            return self.placed(self.int8.filtered(x, mask, 1, 1).unflatten(2, (-1, x.size(2))))
         x = x * ~mask
         if few_positions(x):
             return self.as_product(x)
@@ -43,13 +52,17 @@ class Upsample(nn.Module):
         return F.conv_transpose2d(image, weight, self.conv.bias, (1, self.stride), padding).squeeze(2).transpose(1, 2)
 
     def as_product(self, x: Tensor) -> Tensor:
-        """The same as one product, whose parts are added up where the kernel places them."""
-        batch, positions, channels = x.shape
-        kernel_size, padding = self.conv.kernel_size[0], self.conv.padding[0]
-        parts = (x @ self.conv.weight.flatten(1)).view(batch, positions, channels, kernel_size)
-        y = x.new_zeros(batch, self.stride * positions + 2 * padding, channels)
+        """The same as one product."""
+        parts = (x @ self.conv.weight.flatten(1)).unflatten(2, (x.size(2), -1))
+        return self.placed(parts.transpose(2, 3))
+
+    def placed(self, parts: Tensor) -> Tensor:
+        """``(batch, positions, kernel_size, channels)``, what each input position gives, added up where it belongs."""
+        batch, positions, kernel_size, channels = parts.shape
+        padding = self.conv.padding[0]
+        y = parts.new_zeros(batch, self.stride * positions + 2 * padding, channels)
         for offset in range(kernel_size):
-            y[:, offset : offset + self.stride * positions : self.stride] += parts[..., offset]
+            y[:, offset : offset + self.stride * positions : self.stride] += parts[:, :, offset]
         return y[:, padding : padding + self.stride * positions] + self.conv.bias
 
 

@@ -1,31 +1,62 @@
+"""The best columns of a scaled product: those of torch, whatever the width, and found without a branch on any class."""
+
 import pytest
 import torch
 
-from fairseq_convtext.decoding.top_k import BLOCK, top_k
+from fairseq_convtext.decoding.top_k import CLASSES, Scaling, top_k
+
+WIDTHS = [4, CLASSES - 1, CLASSES, CLASSES + 1, 3 * CLASSES, 3 * CLASSES + 50]
+
+
+def as_they_are(scores):
+    """The scaling of a product that is the scores already."""
+    rows, width = scores.shape
+    return Scaling(torch.ones(rows), torch.ones(width), torch.zeros(width))
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
-@pytest.mark.parametrize("columns", [4, BLOCK - 1, BLOCK, BLOCK + 1, 3 * BLOCK, 3 * BLOCK + 50])
-@pytest.mark.parametrize("more", [0, 1, BLOCK])
-def test_values_are_those_of_torch_and_stand_at_their_columns(columns, more, dtype):
+@pytest.mark.parametrize("columns", WIDTHS)
+def test_values_are_those_of_torch_and_stand_at_their_columns(columns, dtype):
     torch.manual_seed(columns)
-    scores = torch.randn(20, columns + more).to(dtype)
-    scores[:, columns:] = 100.0  # columns that take no part
-    values, index = top_k(scores, columns, 4)
+    scores = torch.randn(20, columns + 1).to(dtype)
+    scores[:, columns] = 100.0  # takes no part
+    values, index, last = top_k(scores, as_they_are(scores), 4)
     assert torch.equal(values, scores[:, :columns].float().topk(4, dim=1).values)
     assert torch.equal(scores.float().gather(1, index), values)
     assert all(len(set(row)) == 4 for row in index.tolist())
+    assert torch.equal(last, scores[:, columns].float())
+
+
+@pytest.mark.parametrize("columns", WIDTHS)
+def test_a_product_of_whole_numbers_is_scaled_before_it_is_compared(columns):
+    torch.manual_seed(columns)
+    product = torch.randint(-100_000, 100_000, (20, columns + 1), dtype=torch.int32)
+    scaling = Scaling(torch.rand(20) / 100, torch.rand(columns + 1) / 100, torch.randn(columns + 1))
+    scores = scaling.rows[:, None] * (product * scaling.columns) + scaling.bias
+    values, index, last = top_k(product, scaling, 3)
+    torch.testing.assert_close(values, scores[:, :-1].topk(3, dim=1).values)
+    torch.testing.assert_close(scores.gather(1, index), values)
+    torch.testing.assert_close(last, scores[:, -1])
 
 
 def test_equal_values_and_impossible_ones():
-    scores = torch.full((2, 2 * BLOCK), float("-inf"))
-    scores[0, [3, BLOCK + 7, BLOCK + 9]] = 1.0
-    values, index = top_k(scores, 2 * BLOCK, 2)
-    assert values[0].tolist() == [1.0, 1.0] and index[0].tolist() == [3, BLOCK + 7]
-    assert values[1].tolist() == [float("-inf")] * 2
+    scores = torch.full((2, 2 * CLASSES + 1), float("-inf"))
+    scores[0, [3, CLASSES + 3, CLASSES + 9]] = 1.0  # two of them in one class
+    values, index, last = top_k(scores, as_they_are(scores), 4)
+    assert values[0].tolist() == [1.0, 1.0, 1.0, float("-inf")]
+    assert sorted(index[0, :3].tolist()) == [3, CLASSES + 3, CLASSES + 9]
+    assert values[1].tolist() == [float("-inf")] * 4 and last.tolist() == [float("-inf")] * 2
 
 
 def test_all_columns_in_order():
-    scores = torch.tensor([[0.5, 2.0, -1.0]])
-    values, index = top_k(scores, 3, 3)
-    assert index.tolist() == [[1, 0, 2]] and values.tolist() == [[2.0, 0.5, -1.0]]
+    scores = torch.tensor([[0.5, 2.0, -1.0, 9.0]])
+    values, index, last = top_k(scores, as_they_are(scores), 3)
+    assert index.tolist() == [[1, 0, 2]] and values.tolist() == [[2.0, 0.5, -1.0]] and last.tolist() == [9.0]
+
+
+def test_the_largest_may_all_lie_in_one_class():
+    scores = torch.zeros(1, 5 * CLASSES + 1)
+    scores[0, 7 : 5 * CLASSES : CLASSES] = torch.tensor([3.0, 5.0, 1.0, 4.0, 2.0])
+    values, index, _ = top_k(scores, as_they_are(scores), 4)
+    assert values[0].tolist() == [5.0, 4.0, 3.0, 2.0]
+    assert index[0].tolist() == [7 + place * CLASSES for place in (1, 3, 0, 4)]

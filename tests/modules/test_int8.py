@@ -7,6 +7,7 @@ from torch import nn
 from fairseq_convtext.errors import ConvTextError
 from fairseq_convtext.modules.convolution import DilatedConv
 from fairseq_convtext.modules.int8 import Int8Linear, quantised, use_int8
+from fairseq_convtext.modules.upsampler import Upsample
 from tests.int8 import needs_int8
 
 pytestmark = needs_int8
@@ -46,10 +47,40 @@ def test_whole_numbers_are_multiplied_exactly():
 
 def test_nothing_is_off_by_more_than_half_a_step():
     torch.manual_seed(0)
-    x = torch.randn(4, 7, 5) * torch.tensor([1e-37, 1e-6, 1.0, 1e6])[:, None, None]
-    q, scale = quantised(x, [1, 2])
-    assert scale.shape == (4, 1, 1)
-    assert bool(((q * scale - x).abs() <= 0.501 * scale).all())
+    x = torch.randn(4, 7, 5) * torch.tensor([1e-29, 1e-6, 1.0, 1e6])[:, None, None]
+    q, scale = quantised(x, None, 1, 1)
+    assert q.shape == (28, 5) and scale.shape == (4,)
+    scale = scale[:, None, None]
+    assert bool(((q.view(4, 7, 5) * scale - x).abs() <= 0.501 * scale).all())
+    assert bool((q.view(4, -1).abs().amax(dim=1) == 127).all())
+
+
+@pytest.mark.parametrize("kernel_size, dilation", [(1, 1), (3, 1), (3, 4), (5, 2), (3, 20)])
+def test_windows_hold_what_a_filter_reads_and_zeros_where_nothing_is(kernel_size, dilation):
+    torch.manual_seed(0)
+    x = torch.randint(-127, 128, (3, 9, 5)).float()
+    mask = (torch.arange(9) >= torch.tensor([9, 4, 6])[:, None])[:, :, None]
+    x[:, 0, 0] = 127  # so that the scale is 1
+    x[mask.expand_as(x)] = 1e6
+    reach = dilation * (kernel_size - 1) // 2
+    padded = nn.functional.pad(x * ~mask, (0, 0, reach, reach))
+    wanted = torch.stack([padded[:, place * dilation :][:, :9] for place in range(kernel_size)], dim=2)
+    q, scale = quantised(x, mask, kernel_size, dilation)
+    assert scale.tolist() == [1.0] * 3
+    assert torch.equal(q.view(3, 9, kernel_size, 5).float(), wanted)
+
+
+@torch.no_grad()
+@pytest.mark.parametrize("stride", [1, 2, 3])
+def test_an_upsampling_is_near_that_of_floats(stride):
+    torch.manual_seed(0)
+    upsample, x = Upsample(16, stride), torch.randn(2, 40, 16)
+    nn.init.normal_(upsample.conv.bias)
+    mask = (torch.arange(40) >= torch.tensor([40, 30])[:, None])[:, :, None]
+    wanted = upsample(x, mask)
+    use_int8(upsample)
+    found = upsample(torch.where(mask, 1e6, x), mask)
+    assert found.shape == wanted.shape and 0 < relative_error(found, wanted) < 0.02
 
 
 @torch.no_grad()
@@ -94,7 +125,7 @@ def test_no_checkpoint_sees_the_numbers():
 def test_where_there_is_no_exact_product_that_is_one_clear_sentence(monkeypatch):
     linear = Int8Linear(torch.randn(3, 4), torch.zeros(3))
     with pytest.raises(ConvTextError, match="--generation-dtype int8 is for the CPU; found meta"):
-        linear.product(torch.ones(2, 4, dtype=torch.int8, device="meta"), torch.ones(2, 1))
+        linear(torch.ones(2, 4, device="meta"))
     product = torch._int_mm
     monkeypatch.setattr(torch, "_int_mm", lambda *factors: product(*factors).clamp(max=2**15 - 1))
     with pytest.raises(ConvTextError, match="int8 needs a processor with VNNI instructions"):

@@ -4,16 +4,16 @@ import subprocess
 import sys
 from pathlib import Path
 
+from fairseq_convtext.compiling import digest
 from fairseq_convtext.decoding import prefix_beam_kernel
-from fairseq_convtext.decoding.compiling import digest
 
 ROOT = Path(__file__).resolve().parents[2]
-CALLED = "from fairseq_convtext.decoding.compiling import compiled\n\n@compiled\ndef part(x):\n    return x + {}\n"
+CALLED = "from fairseq_convtext.compiling import compiled\n\n@compiled\ndef part(x):\n    return x + {}\n"
 CALLER = """
 import sys
 from pathlib import Path
 from called import part
-from fairseq_convtext.decoding.compiling import compiled_once, digest
+from fairseq_convtext.compiling import compiled_once, digest
 
 def kept(sources):
     @compiled_once

@@ -1,0 +1,65 @@
+"""What a search tries: the best symbols of each position, in parts or at once, and nothing of what lies beyond."""
+
+import pytest
+import torch
+
+from fairseq_convtext.decoding import one_pass
+from fairseq_convtext.decoding.candidates import SearchProjection
+from tests.int8 import needs_int8
+
+IDS = torch.tensor([5, 9, 2, 7, 11, 4, 0])  # the blank is 0
+
+
+def make_projection(int8=False):
+    torch.manual_seed(0)
+    return SearchProjection(IDS, torch.randn(12, 8), torch.randn(12), int8)
+
+
+def canvas():
+    torch.manual_seed(1)
+    return torch.randn(3, 6, 8), torch.tensor([6, 2, 4])
+
+
+@pytest.mark.parametrize("int8", [False, pytest.param(True, marks=needs_int8)])
+def test_they_are_the_best_of_all_scores(int8):
+    projection, (features, bound) = make_projection(int8), canvas()
+    symbols = projection.best_candidates(features, bound, 3)
+    scores = features @ projection.weight.t() + projection.bias
+    best = scores[:, :, :-1].topk(3, dim=2)
+    among = torch.cat([best.values, scores[:, :, -1:]], dim=2).log_softmax(dim=2)
+    for sentence, size in enumerate(bound.tolist()):
+        # In int8 the third and the fourth may change places.
+        places = slice(0, 1 if int8 else 3)
+        found = symbols.tokens[sentence, :size, places]
+        assert torch.equal(found, IDS[best.indices[sentence, :size, places]])
+        tolerance = {"atol": 0.1, "rtol": 0.0} if int8 else {}
+        torch.testing.assert_close(symbols.log_probs[sentence, :size], among[sentence, :size, :-1], **tolerance)
+        torch.testing.assert_close(symbols.blank_log_probs[sentence, :size], among[sentence, :size, -1], **tolerance)
+
+
+@pytest.mark.parametrize("int8", [False, pytest.param(True, marks=needs_int8)])
+def test_what_lies_beyond_a_bound_is_not_read(int8):
+    projection, (features, bound) = make_projection(int8), canvas()
+    wanted = projection.best_candidates(features, bound, 3)
+    features[1, 2:], features[2, 4:] = float("nan"), float("nan")
+    found = projection.best_candidates(features, bound, 3)
+    for one, other in zip(found, wanted):
+        assert torch.equal(one, other)
+        assert not bool(one[1, 2:].any()) and not bool(one[2, 4:].any())
+
+
+@pytest.mark.parametrize("int8", [False, pytest.param(True, marks=needs_int8)])
+def test_parts_give_what_the_whole_gives(int8, monkeypatch):
+    projection, (features, bound) = make_projection(int8), canvas()
+    whole = projection.best_candidates(features, bound, 3)
+    monkeypatch.setitem(one_pass.CHUNK_ELEMENTS, "cpu", 5 * len(IDS))
+    monkeypatch.setattr(one_pass, "FIRST_ROWS", 1)  # parts of 5, 5 and 2 rows
+    for one, other in zip(projection.best_candidates(features, bound, 3), whole):
+        torch.testing.assert_close(one, other)
+
+
+def test_there_are_no_more_than_may_be_written():
+    projection, (features, bound) = make_projection(), canvas()
+    symbols = projection.best_candidates(features, bound, 10)
+    assert symbols.tokens.shape == (3, 6, 6)
+    assert sorted(symbols.tokens[0, 0].tolist()) == sorted(IDS[:-1].tolist())

@@ -23,20 +23,25 @@ def encoded(model):
         return model.encoder(make_batch(SOURCES)["net_input"]["src_tokens"])
 
 
+def inside(encoder_out, table):
+    """What a table ``(batch, positions, ...)`` has within the bounds of the sentences."""
+    return table[torch.arange(table.size(1)) < encoder_out["bound"][:, None]]
+
+
 @torch.no_grad()
 def test_only_tokens_of_the_text_are_tried_with_the_probabilities_among_the_best():
     torch.manual_seed(0)
     model = make_model(TASK, target_alignment="ctc").eval()
     text = [[5, 7, 5], [9, 11]]
     encoder_out = encoded(model)
-    found = model.decoder.candidates(encoder_out, options_of(text))
-    logits = model.decoder.project(model.decoder.canvas(encoder_out))
+    found = [inside(encoder_out, table) for table in model.decoder.candidates(encoder_out, options_of(text))]
+    logits = inside(encoder_out, model.decoder.project(model.decoder.canvas(encoder_out)))
     written = torch.tensor([5, 7, 9, 11])
-    best = logits[:, :, written].topk(3, dim=2)
-    assert torch.equal(found.tokens, written[best.indices])
-    among = torch.cat([best.values, logits[:, :, [model.decoder.blank]]], dim=2).log_softmax(dim=2)
-    torch.testing.assert_close(found.log_probs, among[:, :, :-1])
-    torch.testing.assert_close(found.blank_log_probs, among[:, :, -1])
+    best = logits[:, written].topk(3, dim=1)
+    assert torch.equal(found[0], written[best.indices])
+    among = torch.cat([best.values, logits[:, [model.decoder.blank]]], dim=1).log_softmax(dim=1)
+    torch.testing.assert_close(found[1], among[:, :-1])
+    torch.testing.assert_close(found[2], among[:, -1])
 
 
 @needs_int8
@@ -48,11 +53,11 @@ def test_in_int8_the_tokens_of_the_text_have_the_scores_of_the_whole_vocabulary(
     model.decoder.candidates(encoded(model), options)  # keeps rows of float32
     prepare_for_inference(model, "int8")
     encoder_out = encoded(model)
-    found = model.decoder.candidates(encoder_out, options)
-    logits = model.decoder.project(model.decoder.canvas(encoder_out))
-    among = torch.cat([logits.gather(2, found.tokens), logits[:, :, [model.decoder.blank]]], dim=2).log_softmax(dim=2)
-    torch.testing.assert_close(found.log_probs, among[:, :, :-1])
-    torch.testing.assert_close(found.blank_log_probs, among[:, :, -1])
+    found = [inside(encoder_out, table) for table in model.decoder.candidates(encoder_out, options)]
+    logits = inside(encoder_out, model.decoder.project(model.decoder.canvas(encoder_out)))
+    among = torch.cat([logits.gather(1, found[0]), logits[:, [model.decoder.blank]]], dim=1).log_softmax(dim=1)
+    torch.testing.assert_close(found[1], among[:, :-1])
+    torch.testing.assert_close(found[2], among[:, -1])
 
 
 @torch.no_grad()
@@ -60,12 +65,12 @@ def test_without_a_language_model_everything_is_tried_that_a_canvas_may_write():
     torch.manual_seed(1)
     model = make_model(TASK, target_alignment="ctc").eval()
     encoder_out = encoded(model)
-    found = model.decoder.candidates(encoder_out, SearchOptions(candidates=100))
-    logits = model.decoder.project(model.decoder.canvas(encoder_out))
+    found = [inside(encoder_out, table) for table in model.decoder.candidates(encoder_out, SearchOptions(candidates=100))]
+    logits = inside(encoder_out, model.decoder.project(model.decoder.canvas(encoder_out)))
     written = torch.arange(3, SYMBOLS)  # neither the blank (bos) nor padding nor EOS
-    best = logits[:, :, [*written, BOS]].log_softmax(dim=2)[:, :, :-1].sort(dim=2, descending=True)
-    assert torch.equal(found.tokens, written[best.indices])
-    torch.testing.assert_close(found.log_probs, best.values)
+    best = logits[:, [*written, BOS]].log_softmax(dim=1)[:, :-1].sort(dim=1, descending=True)
+    assert torch.equal(found[0], written[best.indices])
+    torch.testing.assert_close(found[1], best.values)
 
 
 def test_changed_weights_and_another_language_model_count_at_once():

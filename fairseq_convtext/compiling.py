@@ -11,9 +11,13 @@ import numba
 logging.getLogger("numba").setLevel(logging.WARNING)
 
 
+# A division by zero gives infinity: a check for it keeps loops from becoming vector instructions.
+HOW = {"nogil": True, "error_model": "numpy"}
+
+
 def compiled(function: Callable[..., Any]) -> Any:
     """Compiled by numba into what calls it."""
-    return numba.njit(nogil=True)(function)
+    return numba.njit(**HOW)(function)
 
 
 def compiled_once(function: Callable[..., Any]) -> Any:
@@ -23,7 +27,7 @@ def compiled_once(function: Callable[..., Any]) -> Any:
     numba does not look at the files of what it calls: let it close over their ``digest``.
     """
     try:
-        return numba.njit(cache=True, nogil=True)(function)
+        return numba.njit(cache=True, **HOW)(function)
     except RuntimeError:  # neither the package's folder nor the user's can be written to
         return compiled(function)
 

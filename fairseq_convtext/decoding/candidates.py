@@ -62,7 +62,7 @@ class SearchProjection:
                 torch.mm(part, self.weight.t(), out=product)
                 yield product, Scaling(self.ones.new_ones(len(part)), self.ones, self.bias)
             else:
-                q, scale = quantised(part[:, None], None, 1, 1)
+                q, scale = quantised(part[:, None], torch.zeros(len(part), 1, dtype=torch.bool), 1, 1)
                 torch._int_mm(q, self.int8.q, out=product)
                 yield product, Scaling(scale, self.int8.scale, self.bias)
 

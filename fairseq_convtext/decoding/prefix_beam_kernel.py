@@ -178,6 +178,11 @@ def search_sentence(
         tried = 0
         while tried < len(tokens[t]) and log_probs[t, tried] >= options.least:
             tried += 1
+        if tried == 0:  # nothing but the blank, which leaves the beam as it is
+            for place in range(count):
+                beam.either[place] += blank[t]
+                beam.blank[place], beam.token[place] = beam.either[place], NEG_INF
+            continue
         stay(trie, beam, count, tokens[t, :tried], log_probs[t, :tried], blank[t], staying)
         kept = 0
         for place in range(count):

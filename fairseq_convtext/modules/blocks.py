@@ -74,7 +74,7 @@ class GatedLinearBlock(nn.Module):
         self.conv = DilatedConv(in_channels, 2 * out_channels, kernel_size, dilation, causal=causal)
 
     def forward(self, x: Tensor, mask: Optional[Tensor], history: Optional[History] = None) -> Tensor:
-        return F.glu(self.conv(self.norm(x), mask, history), dim=-1)
+        return self.conv.gated(self.norm(x), mask, history)
 
 
 class DepthwiseBlock(nn.Module):

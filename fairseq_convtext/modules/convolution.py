@@ -82,6 +82,12 @@ class DilatedConv(nn.Module):
         y = F.conv2d(image, self.weight, self.bias, 1, (0, padding), (1, self.dilation), self.groups)
         return y.squeeze(2).transpose(1, 2)
 
+    def gated(self, x: Tensor, mask: Optional[Tensor], history: Optional[History] = None) -> Tensor:
+        """Half the channels, with the other half as their gates (arXiv 1612.08083, equation 1)."""
+        if self.int8 is not None:
+            return self.int8.filtered(x, mask, self.kernel_size, self.dilation, gated=True)
+        return F.glu(self(x, mask, history), dim=-1)
+
     def gathered(self, x: Tensor) -> Tensor:
         """What the filter reads at each position of an input with its padding, ``(batch, positions, k * channels)``."""
         batch, padded, channels = x.shape

@@ -43,29 +43,41 @@ class Int8Linear(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         return self.filtered(x.reshape(-1, 1, self.in_features), None, 1, 1).view(*x.shape[:-1], self.out_features)
 
-    def filtered(self, x: Tensor, mask: Optional[Tensor], kernel_size: int, dilation: int) -> Tensor:
+    def filtered(
+        self, x: Tensor, mask: Optional[Tensor], kernel_size: int, dilation: int, gated: bool = False
+    ) -> Tensor:
         """A length-preserving convolution whose filters are the rows of the weight, with a scale for each sentence.
 
         Args:
             x: ``(batch, positions, channels)``.
-            mask: ``(batch, positions, 1)``, true where zeros are read; None for nowhere.
+            mask: ``(batch, positions, 1)``, true where zeros are read and given; None for nowhere.
+            gated: the second half of the features are gates of the first, as for ``F.glu``.
+
+        Returns:
+            ``(batch, positions, out_features)``, half as many if gated.
         """
-        q, scale = quantised(x, mask, kernel_size, dilation)
-        product = torch._int_mm(q, self.q)
-        tables = (table.detach().numpy() for table in (product, scale, self.scale, self.bias))
-        return torch.from_numpy(scaled(*tables)).view(*x.shape[:2], self.out_features)
+        hidden = hidden_positions(x, mask)
+        q, scale = quantised(x, hidden, kernel_size, dilation)
+        product = torch._int_mm(q, self.q) if len(q) else q.new_zeros(0, self.out_features, dtype=torch.int32)
+        tables = (table.detach().numpy() for table in (product, scale, self.scale, self.bias, hidden))
+        return torch.from_numpy(scaled(*tables, gated))
 
 
-def quantised(x: Tensor, mask: Optional[Tensor], kernel_size: int, dilation: int) -> Tuple[Tensor, Tensor]:
-    """``quantised_windows`` of tensors, with ``mask`` ``(batch, positions, 1)`` or None for what is hidden.
+def hidden_positions(x: Tensor, mask: Optional[Tensor]) -> Tensor:
+    """``(batch, positions)``, true where zeros are read; the mask may be the same for all sentences, or None."""
+    if mask is None:
+        return x.new_zeros(x.shape[:2], dtype=torch.bool)
+    return mask.expand(x.size(0), x.size(1), 1)[:, :, 0].contiguous()
+
+
+def quantised(x: Tensor, hidden: Tensor, kernel_size: int, dilation: int) -> Tuple[Tensor, Tensor]:
+    """``quantised_windows`` of tensors.
 
     Raises:
         ConvTextError: they are not on the CPU.
     """
     if x.device.type != "cpu":
         raise ConvTextError(f"--generation-dtype int8 is for the CPU; found {x.device}: use bfloat16 or auto.")
-    mask = x.new_zeros(x.size(0), x.size(1), 1, dtype=torch.bool) if mask is None else mask
-    hidden = mask.expand(x.size(0), x.size(1), 1)[:, :, 0].contiguous()  # nothing tells the kernel of other sizes
     q, scale = quantised_windows(x.detach().contiguous().numpy(), hidden.numpy(), kernel_size, dilation)
     return torch.from_numpy(q), torch.from_numpy(scale)
 

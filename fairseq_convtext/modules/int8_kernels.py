@@ -40,71 +40,118 @@ def round_rows(x: np.ndarray, hidden: np.ndarray, factor: float, rounded: np.nda
 
 
 @compiled
-def fill_windows(rounded: np.ndarray, kernel_size: int, dilation: int, windows: np.ndarray) -> None:
-    """What a filter reads at each position: ``(positions, channels)`` to ``(positions, kernel_size, channels)``."""
+def fill_windows(
+    rounded: np.ndarray, hidden: np.ndarray, kernel_size: int, dilation: int, windows: np.ndarray
+) -> int:
+    """What a filter reads at each position that is not hidden, to the first of ``windows``; how many they are."""
     positions, channels = rounded.shape
-    # As numbers in a row: to make a slice takes several times as long as to copy what it holds.
+    # As numbers in a row, and counted by loops alone, or the compiler makes no vector instructions of it.
     source, target = rounded.reshape(-1), windows.reshape(-1)
     reach = dilation * (kernel_size - 1) // 2
-    for position in range(positions):
+    shown = np.flatnonzero(~hidden)
+    for at in range(len(shown)):
         for place in range(kernel_size):
-            read = position - reach + place * dilation
-            to, start = (position * kernel_size + place) * channels, read * channels
+            read = shown[at] - reach + place * dilation
+            to, start = (at * kernel_size + place) * channels, read * channels
             if 0 <= read < positions:
                 for channel in range(channels):
                     target[to + channel] = source[start + channel]
             else:
                 for channel in range(channels):
                     target[to + channel] = 0
+    return len(shown)
 
 
 @compiled_once
 def quantised_windows(
     x: np.ndarray, hidden: np.ndarray, kernel_size: int, dilation: int
 ) -> Tuple[np.ndarray, np.ndarray]:
-    """What a length-preserving filter reads at each position, rounded, with one scale for each sentence.
+    """What a length-preserving filter reads, rounded, with one scale for each sentence.
 
     Args:
         x: float32 ``(batch, positions, channels)``.
-        hidden: bool ``(batch, positions)``, true where zeros are read.
+        hidden: bool ``(batch, positions)``, true where zeros are read and nothing is wanted.
         kernel_size, dilation: of the filter.
 
     Returns:
-        int8 ``(batch * positions, kernel_size * channels)``, and float32 ``(batch,)``: x is about ``q * scale``.
+        int8 ``(windows, kernel_size * channels)``, one for each position that is not hidden, in their order; and
+        float32 ``(batch,)``: x is about ``q * scale``.
     """
     batch, positions, channels = x.shape
-    windows = np.empty((batch, positions, kernel_size, channels), np.int8)
+    windows = np.empty((hidden.size - hidden.sum(), kernel_size, channels), np.int8)
     scales = np.empty(batch, np.float32)
     maxima, rounded = np.empty(channels, np.float32), np.empty((positions, channels), np.int8)
+    used = 0
     for sentence in range(batch):
         largest = largest_of(x[sentence], hidden[sentence], maxima)
         scales[sentence] = largest / LARGEST
         round_rows(x[sentence], hidden[sentence], LARGEST / largest, rounded)
-        fill_windows(rounded, kernel_size, dilation, windows[sentence])
-    return windows.reshape(batch * positions, kernel_size * channels), scales
+        used += fill_windows(rounded, hidden[sentence], kernel_size, dilation, windows[used:])
+    return windows.reshape(len(windows), kernel_size * channels), scales
+
+
+@compiled
+def scale_rows(
+    product: np.ndarray, factors: np.ndarray, bias: np.ndarray, shown: np.ndarray, found: np.ndarray
+) -> None:
+    """``product * factors + bias`` of one sentence, to the rows ``shown`` of what is found."""
+    for at in range(len(shown)):
+        row, result = product[at], found[shown[at]]
+        for column in range(len(factors)):
+            result[column] = np.float32(row[column]) * factors[column] + bias[column]
+
+
+@compiled
+def gate_rows(
+    product: np.ndarray, factors: np.ndarray, bias: np.ndarray, shown: np.ndarray, found: np.ndarray
+) -> None:
+    """As ``scale_rows``, the first half of the columns times the sigmoid of the second.
+
+    ``sigmoid(x) = (1 + tanh(x / 2)) / 2`` with seven terms of Lambert's continued fraction of tanh, which is 1 within
+    1e-4 where it is cut: a hundredth of what rounding to int8 changes, and a tenth of the time of an exponential.
+    """
+    width = found.shape[1]
+    scale, gate_scale = factors[:width], factors[width:]
+    shift, gate_shift = bias[:width], bias[width:]
+    half, end = np.float32(0.5), np.float32(4.97)
+    for at in range(len(shown)):
+        row, gate, result = product[at, :width], product[at, width:], found[shown[at]]
+        for column in range(width):
+            value = np.float32(row[column]) * scale[column] + shift[column]
+            x = half * (np.float32(gate[column]) * gate_scale[column] + gate_shift[column])
+            x = x if x > -end else -end
+            x = x if x < end else end
+            q = x * x
+            top = x * (np.float32(135135) + q * (np.float32(17325) + q * (np.float32(378) + q)))
+            bottom = np.float32(135135) + q * (np.float32(62370) + q * (np.float32(3150) + q * np.float32(28)))
+            result[column] = value * (half + half * top / bottom)
 
 
 @compiled_once
-def scaled(product: np.ndarray, scales: np.ndarray, columns: np.ndarray, bias: np.ndarray) -> np.ndarray:
-    """``product * scale * columns + bias`` in float32, in the memory of the product, which is gone.
+def scaled(
+    product: np.ndarray, scales: np.ndarray, columns: np.ndarray, bias: np.ndarray, hidden: np.ndarray, gated: bool
+) -> np.ndarray:
+    """``product * scale * columns + bias`` where it belongs.
 
     Args:
-        product: int32 ``(rows, width)``.
-        scales: float32 ``(batch,)``, each of as many rows.
+        product: int32 ``(windows, width)``.
+        scales: float32 ``(batch,)``.
         columns, bias: float32 ``(width,)``.
+        hidden: bool ``(batch, positions)``.
+        gated: whether the second half of the columns are the gates of the first.
+
+    Returns:
+        float32 ``(batch, positions, width)``, of half the width if gated; zero where it is hidden.
     """
-    rows, width = product.shape
-    each = rows // max(len(scales), 1)
-    found = product.view(np.float32)
-    line, factors = np.empty(width, np.float32), np.empty(width, np.float32)
-    for sentence in range(len(scales)):
-        for column in range(width):
-            factors[column] = scales[sentence] * columns[column]
-        for row in range(sentence * each, (sentence + 1) * each):
-            whole, result = product[row], found[row]
-            # Through a row of its own: what is read and what is written are the same memory.
-            for column in range(width):
-                line[column] = np.float32(whole[column]) * factors[column] + bias[column]
-            for column in range(width):
-                result[column] = line[column]
+    batch, positions = hidden.shape
+    width = len(columns) // 2 if gated else len(columns)
+    found = np.zeros((batch, positions, width), np.float32)
+    used = 0
+    for sentence in range(batch):
+        factors, shown = scales[sentence] * columns, np.flatnonzero(~hidden[sentence])
+        if gated:
+            gate_rows(product[used:], factors, bias, shown, found[sentence])
+        else:
+            scale_rows(product[used:], factors, bias, shown, found[sentence])
+        used += len(shown)
     return found

@@ -65,7 +65,8 @@ def test_without_a_language_model_everything_is_tried_that_a_canvas_may_write():
     torch.manual_seed(1)
     model = make_model(TASK, target_alignment="ctc").eval()
     encoder_out = encoded(model)
-    found = [inside(encoder_out, table) for table in model.decoder.candidates(encoder_out, SearchOptions(candidates=100))]
+    options = SearchOptions(candidates=100)
+    found = [inside(encoder_out, table) for table in model.decoder.candidates(encoder_out, options)]
     logits = inside(encoder_out, model.decoder.project(model.decoder.canvas(encoder_out)))
     written = torch.arange(3, SYMBOLS)  # neither the blank (bos) nor padding nor EOS
     best = logits[:, [*written, BOS]].log_softmax(dim=1)[:, :-1].sort(dim=1, descending=True)

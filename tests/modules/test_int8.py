@@ -6,7 +6,7 @@ from torch import nn
 
 from fairseq_convtext.errors import ConvTextError
 from fairseq_convtext.modules.convolution import DilatedConv
-from fairseq_convtext.modules.int8 import Int8Linear, quantised, use_int8
+from fairseq_convtext.modules.int8 import Int8Linear, hidden_positions, quantised, use_int8
 from fairseq_convtext.modules.upsampler import Upsample
 from tests.int8 import needs_int8
 
@@ -31,7 +31,20 @@ def test_a_convolution_is_near_that_of_floats(positions):
     x, mask = torch.randn(2, positions, 16), (torch.arange(positions) >= positions - 3)[None, :, None]
     wanted = conv(x, mask)
     conv.use_int8()
-    assert 0 < relative_error(conv(x, mask), wanted) < 0.02
+    shown = ~mask[0, :, 0]
+    assert 0 < relative_error(conv(x, mask)[:, shown], wanted[:, shown]) < 0.02
+
+
+@torch.no_grad()
+def test_gates_are_near_those_of_floats_far_from_zero_too():
+    torch.manual_seed(0)
+    conv = make_conv()
+    conv.use_int8()
+    for size in (0.1, 1.0, 30.0):
+        x, mask = size * torch.randn(2, 50, 16), (torch.arange(50) >= torch.tensor([50, 47])[:, None])[:, :, None]
+        both = conv(x, mask)
+        wanted = nn.functional.glu(both, dim=-1)
+        torch.testing.assert_close(conv.gated(x, mask), wanted, rtol=1e-3, atol=1e-3 * size)
 
 
 @torch.no_grad()
@@ -48,7 +61,7 @@ def test_whole_numbers_are_multiplied_exactly():
 def test_nothing_is_off_by_more_than_half_a_step():
     torch.manual_seed(0)
     x = torch.randn(4, 7, 5) * torch.tensor([1e-29, 1e-6, 1.0, 1e6])[:, None, None]
-    q, scale = quantised(x, None, 1, 1)
+    q, scale = quantised(x, hidden_positions(x, None), 1, 1)
     assert q.shape == (28, 5) and scale.shape == (4,)
     scale = scale[:, None, None]
     assert bool(((q.view(4, 7, 5) * scale - x).abs() <= 0.501 * scale).all())
@@ -65,9 +78,9 @@ def test_windows_hold_what_a_filter_reads_and_zeros_where_nothing_is(kernel_size
     reach = dilation * (kernel_size - 1) // 2
     padded = nn.functional.pad(x * ~mask, (0, 0, reach, reach))
     wanted = torch.stack([padded[:, place * dilation :][:, :9] for place in range(kernel_size)], dim=2)
-    q, scale = quantised(x, mask, kernel_size, dilation)
+    q, scale = quantised(x, mask[:, :, 0], kernel_size, dilation)
     assert scale.tolist() == [1.0] * 3
-    assert torch.equal(q.view(3, 9, kernel_size, 5).float(), wanted)
+    assert torch.equal(q.view(19, kernel_size, 5).float(), wanted[~mask[:, :, 0]])
 
 
 @torch.no_grad()
@@ -81,6 +94,13 @@ def test_an_upsampling_is_near_that_of_floats(stride):
     use_int8(upsample)
     found = upsample(torch.where(mask, 1e6, x), mask)
     assert found.shape == wanted.shape and 0 < relative_error(found, wanted) < 0.02
+
+
+@torch.no_grad()
+def test_a_batch_that_is_all_padding_has_nothing_to_multiply():
+    conv = make_conv()
+    conv.use_int8()
+    assert not bool(conv(torch.randn(2, 3, 16), torch.ones(2, 3, 1, dtype=torch.bool)).any())
 
 
 @torch.no_grad()

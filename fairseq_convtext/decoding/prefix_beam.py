@@ -17,7 +17,7 @@ from torch.nn import functional as F
 from fairseq_convtext.decoding.ngram import NgramModel
 from fairseq_convtext.decoding.one_pass import OnePass, Symbols
 from fairseq_convtext.decoding.prefix_beam_kernel import Options, search
-from fairseq_convtext.decoding.prefix_trie import Tables
+from fairseq_convtext.decoding.prefix_trie import NONE, Tables
 
 
 class SearchOptions(NamedTuple):
@@ -58,20 +58,26 @@ class Prefixes(NamedTuple):
 
 @functools.lru_cache(maxsize=1)
 def tables_of(lm: Optional[NgramModel]) -> Tables:
-    """The language model as the kernel reads it; no orders for None."""
+    """The language model as the kernel reads it; no tokens for None."""
     if lm is None:
         none, numbers = np.zeros(0, np.int64), np.zeros(0, np.float32)
-        return Tables(1, 0, np.zeros(1, np.int64), none, numbers, numbers, none)
+        return Tables(np.full(1, NONE), none.astype(np.int32), numbers, numbers, none)
     offsets = np.cumsum([0, *map(len, lm.keys)])
-    backoffs = [*lm.backoffs, torch.zeros(len(lm.keys[-1]))]
-    keys, log_probs, backoffs = (torch.cat(tables).numpy() for tables in (lm.keys, lm.log_probs, backoffs))
+    tokens = (torch.cat(lm.keys) % lm.vocabulary).int().numpy()
+    backoffs = torch.cat([*lm.backoffs, torch.zeros(len(lm.keys[-1]))]).numpy()
     longer = [
         offsets[order] + torch.searchsorted(longer, shorter * lm.vocabulary).numpy()
         for order, (shorter, longer) in enumerate(zip(lm.keys, lm.keys[1:]), start=1)
     ]
     # The longest have none; one more, for the end of the last one's.
     longer = np.concatenate([*longer, np.full(len(lm.keys[-1]) + 1, offsets[-1])])
-    return Tables(lm.vocabulary, lm.start, offsets, keys, log_probs, backoffs, longer)
+    start, key = np.full(lm.order, NONE), 0
+    for column, keys in enumerate(lm.keys[:-1], start=1):
+        key = key * lm.vocabulary + lm.start
+        place = int(torch.searchsorted(keys, key))
+        if place < len(keys) and int(keys[place]) == key:
+            start[column] = offsets[column - 1] + place
+    return Tables(start, tokens, torch.cat(lm.log_probs).numpy(), backoffs, longer)
 
 
 def prefix_beam_search(symbols: Symbols, bound: Tensor, options: SearchOptions, eos: int) -> Prefixes:

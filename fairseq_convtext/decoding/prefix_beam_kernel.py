@@ -154,7 +154,7 @@ def extend(
             late = kept == options.beam and alignment + fused <= ranking.score[kept - 1]
             if alignment == NEG_INF or late or is_in_beam(trie, node, tokens[k]):
                 continue
-            if len(lm.keys):
+            if len(lm.tokens):
                 fused += options.lm_weight * language_score(trie, node, tokens[k], lm)
             kept = rank(ranking, kept, place, k, alignment, fused)
     return kept
@@ -166,7 +166,7 @@ def search_sentence(
 ) -> Tuple[Trie, np.ndarray, np.ndarray]:
     """One canvas; see ``search_batch``. The trie, the nodes of its beam and their scores, in no order."""
     size = options.beam
-    trie = new_trie(1 + positions * size, max(len(lm.offsets) - 1, 1))
+    trie = new_trie(1 + positions * size, len(lm.start))
     new_root(trie, lm)
     used, count = 1, 1
     beam, staying = new_beam(size), new_beam(size)
@@ -211,7 +211,7 @@ def search_sentence(
     scores = np.zeros(count)
     for place in range(count):
         scores[place] = beam.either[place] + trie.fused[beam.nodes[place]]
-        if len(lm.keys):
+        if len(lm.tokens):
             scores[place] += options.lm_weight * language_score(trie, beam.nodes[place], options.eos, lm)
     return trie, beam.nodes[:count], scores
 
@@ -226,7 +226,7 @@ def search_batch(
         tokens, log_probs: ``(batch, positions, candidates)``, best first, different tokens, none of them the blank.
         blank: ``(batch, positions)`` log-probability of the blank.
         bound: ``(batch,)`` canvas positions of each sentence.
-        lm: language model; without keys there is none.
+        lm: language model; without tokens there is none.
         options: see there.
 
     Returns:

@@ -19,8 +19,7 @@ class Trie(NamedTuple):
         slot: place in the beam, NONE outside.
         certainty: log-probability of the last token where it was first written.
         fused: weighted language model and bonus of all tokens.
-        history: column n is the key of the last n tokens.
-        begin, end: the language model's rows of n + 1 tokens that begin with them.
+        begin, end: the language model's rows of n + 1 tokens that begin with the last n, in column n.
         backoff: weight when the token after them is not in those rows.
     """
 
@@ -32,28 +31,24 @@ class Trie(NamedTuple):
     slot: np.ndarray
     certainty: np.ndarray
     fused: np.ndarray
-    history: np.ndarray
     begin: np.ndarray
     end: np.ndarray
     backoff: np.ndarray
 
 
 class Tables(NamedTuple):
-    """A language model as NgramModel has it, all orders in one array.
+    """A language model as NgramModel has it, all orders in one array; a row is an n-gram.
 
     Attributes:
-        vocabulary: number of ids.
-        start: id before a sentence.
-        offsets: where each order begins, and the end of the last.
-        keys: sorted within an order.
-        log_probs, backoffs: of each key; the highest order has no back-off weights, zero here.
-        longer: first row that begins with each key and has one token more; it ends where that of the next key begins.
+        start: column n is the row of n ids that stand before a sentence, NONE if there is none.
+        tokens: the last token of each row; what begins in the same way lies side by side, sorted by it. The first rows
+            are the single tokens, each its own row.
+        log_probs, backoffs: of each row; the highest order has no back-off weights, zero here.
+        longer: first row that begins with each row and has one token more; it ends where that of the next row begins.
     """
 
-    vocabulary: int
-    start: int
-    offsets: np.ndarray
-    keys: np.ndarray
+    start: np.ndarray
+    tokens: np.ndarray
     log_probs: np.ndarray
     backoffs: np.ndarray
     longer: np.ndarray
@@ -72,29 +67,27 @@ def new_trie(nodes: int, orders: int) -> Trie:
         np.zeros(nodes),
         np.zeros((nodes, orders), np.int64),
         np.zeros((nodes, orders), np.int64),
-        np.zeros((nodes, orders), np.int64),
         np.zeros((nodes, orders)),
     )
 
 
 @compiled
-def remember(trie: Trie, node: int, column: int, key: int, row: int, lm: Tables) -> None:
+def remember(trie: Trie, node: int, column: int, row: int, lm: Tables) -> None:
     """The last ``column`` tokens of a prefix are the language model's ``row``, or no row of it (NONE)."""
-    trie.history[node, column] = key
     if row != NONE:
         trie.backoff[node, column] = lm.backoffs[row]
         trie.begin[node, column], trie.end[node, column] = lm.longer[row], lm.longer[row + 1]
 
 
 @compiled
-def row_of(keys: np.ndarray, begin: int, end: int, key: int) -> int:
-    """The row of a key among sorted ones; NONE if it is not there."""
+def row_of(tokens: np.ndarray, begin: int, end: int, token: int) -> int:
+    """The row of a token among sorted ones; NONE if it is not there."""
     while begin < end:
         middle = (begin + end) // 2
-        found = keys[middle]
-        if found == key:
+        found = tokens[middle]
+        if found == token:
             return middle
-        if found < key:
+        if found < token:
             begin = middle + 1
         else:
             end = middle
@@ -104,11 +97,8 @@ def row_of(keys: np.ndarray, begin: int, end: int, key: int) -> int:
 @compiled
 def new_root(trie: Trie, lm: Tables) -> None:
     """The empty prefix: every history is the start of the sentence."""
-    key = 0
-    for column in range(1, trie.history.shape[1]):
-        key = key * lm.vocabulary + lm.start
-        row = row_of(lm.keys, lm.offsets[column - 1], lm.offsets[column], key)
-        remember(trie, ROOT, column, key, row, lm)
+    for column in range(1, len(lm.start)):
+        remember(trie, ROOT, column, lm.start[column], lm)
 
 
 @compiled
@@ -121,11 +111,11 @@ def child_of(trie: Trie, used: int, node: int, token: int, lm: Tables) -> int:
         found = trie.sibling[found]
     trie.parent[used], trie.token[used], trie.length[used] = node, token, trie.length[node] + 1
     trie.sibling[used], trie.child[node] = trie.child[node], used
-    for column in range(1, trie.history.shape[1]):
-        key, row = trie.history[node, column - 1] * lm.vocabulary + token, token  # every id is a row of single ones
+    for column in range(1, trie.begin.shape[1]):
+        row = token
         if column > 1:
-            row = row_of(lm.keys, trie.begin[node, column - 1], trie.end[node, column - 1], key)
-        remember(trie, used, column, key, row, lm)
+            row = row_of(lm.tokens, trie.begin[node, column - 1], trie.end[node, column - 1], token)
+        remember(trie, used, column, row, lm)
     return used
 
 
@@ -133,10 +123,10 @@ def child_of(trie: Trie, used: int, node: int, token: int, lm: Tables) -> int:
 def language_score(trie: Trie, node: int, token: int, lm: Tables) -> float:
     """log p(token | the prefix): the longest n-gram there is, times the back-off weights passed on the way."""
     total = 0.0
-    for column in range(trie.history.shape[1] - 1, 0, -1):
+    for column in range(trie.begin.shape[1] - 1, 0, -1):
         begin, end = trie.begin[node, column], trie.end[node, column]
         if begin < end:
-            row = row_of(lm.keys, begin, end, trie.history[node, column] * lm.vocabulary + token)
+            row = row_of(lm.tokens, begin, end, token)
             if row != NONE:
                 return total + lm.log_probs[row]
         total += trie.backoff[node, column]

@@ -40,7 +40,7 @@ class SearchProjection:
         inside = ~padding_mask(bound, features.size(1))[:, :, 0]
         count = min(count, len(self.ids) - 1)
         tokens, scores = [], []
-        for product, scaling in self.products(features[inside]):
+        for product, scaling in self.products(features, inside):
             values, index, blank = top_k(product, scaling, count)
             tokens.append(self.ids[index])
             scores.append(torch.cat([values, blank[:, None]], dim=1))
@@ -48,23 +48,24 @@ class SearchProjection:
         symbols = Symbols(torch.cat(tokens), log_probs[:, :-1], log_probs[:, -1])
         return Symbols(*(t.new_zeros(*inside.shape, *t.shape[1:]).masked_scatter_(wide(inside, t), t) for t in symbols))
 
-    def products(self, rows: Tensor) -> Iterator[Tuple[Tensor, Scaling]]:
-        """The scores of ``(rows, channels)`` before the softmax, in parts as top_k.py takes them.
+    def products(self, features: Tensor, inside: Tensor) -> Iterator[Tuple[Tensor, Scaling]]:
+        """The scores before the softmax of the positions ``inside`` ``(batch, positions)``, in parts for top_k.py.
 
         Each part is in the memory of the one before it: new memory is slower than the product that is written to it.
         """
+        if self.int8 is None:
+            rows, matrix, multiply = features[inside], self.weight.t(), torch.mm
+            scales, columns = self.ones.new_ones(len(rows)), self.ones
+        else:
+            rows, scales = quantised(features, ~inside, 1, 1)
+            matrix, multiply = self.int8.q, torch._int_mm
+            scales, columns = scales.repeat_interleave(inside.sum(dim=1)), self.int8.scale
         step = rows_at_once(len(self.ids), rows.device)
-        whole = torch.int32 if self.int8 is not None else rows.dtype
-        memory = rows.new_empty(min(step, len(rows)), len(self.ids), dtype=whole)
-        for part in rows.split(step):
-            product = memory[: len(part)]
-            if self.int8 is None:
-                torch.mm(part, self.weight.t(), out=product)
-                yield product, Scaling(self.ones.new_ones(len(part)), self.ones, self.bias)
-            else:
-                q, scale = quantised(part[:, None], torch.zeros(len(part), 1, dtype=torch.bool), 1, 1)
-                torch._int_mm(q, self.int8.q, out=product)
-                yield product, Scaling(scale, self.int8.scale, self.bias)
+        dtype = rows.dtype if self.int8 is None else torch.int32
+        memory = rows.new_empty(min(step, len(rows)), len(self.ids), dtype=dtype)
+        for part, scale in zip(rows.split(step), scales.split(step)):
+            product = multiply(part, matrix, out=memory[: len(part)])
+            yield product, Scaling(scale, columns, self.bias)
 
 
 def wide(mask: Tensor, table: Tensor) -> Tensor:

@@ -12,22 +12,23 @@ logging.getLogger("numba").setLevel(logging.WARNING)
 
 
 # A division by zero gives infinity: a check for it keeps loops from becoming vector instructions.
-HOW = {"nogil": True, "error_model": "numpy"}
+NJIT_OPTIONS = {"nogil": True, "error_model": "numpy"}
 
 
 def compiled(function: Callable[..., Any]) -> Any:
     """Compiled by numba into what calls it."""
-    return numba.njit(**HOW)(function)
+    return numba.njit(**NJIT_OPTIONS)(function)
 
 
 def compiled_once(function: Callable[..., Any]) -> Any:
     """Compiled by numba at its first call, with all that it calls, and kept on disk where there is a place for it.
 
     What is kept is used again for as long as the function's own file and the values that it closes over are the same.
-    numba does not look at the files of what it calls: let it close over their ``digest``.
+    numba does not look at the files of what it calls: let it close over their ``digest``. Nor does it look at
+    NJIT_OPTIONS: who changes them removes what is kept (``__pycache__``).
     """
     try:
-        return numba.njit(cache=True, **HOW)(function)
+        return numba.njit(cache=True, **NJIT_OPTIONS)(function)
     except RuntimeError:  # neither the package's folder nor the user's can be written to
         return compiled(function)
 

@@ -1,4 +1,4 @@
-"""What numba keeps on disk is made anew when any file that went into it has changed."""
+"""What numba keeps on disk is made anew when a file that went into it has changed."""
 
 import subprocess
 import sys
@@ -7,7 +7,7 @@ from pathlib import Path
 from fairseq_convtext.compiling import digest
 from fairseq_convtext.decoding import prefix_beam_kernel
 
-ROOT = Path(__file__).resolve().parents[2]
+ROOT = Path(__file__).resolve().parents[1]
 CALLED = "from fairseq_convtext.compiling import compiled\n\n@compiled\ndef part(x):\n    return x + {}\n"
 CALLER = """
 import sys

@@ -1,9 +1,9 @@
 """What a search tries at each canvas position: the best symbols, with the scores of the others never kept."""
 
-from typing import Iterator, Tuple
+from typing import Iterator, Tuple, Union
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from fairseq_convtext.decoding.one_pass import Symbols, rows_at_once
 from fairseq_convtext.decoding.top_k import Scaling, top_k
@@ -16,15 +16,15 @@ class SearchProjection:
 
     Args:
         ids: ``(symbols,)`` what may be written, and the blank at the end.
-        weight: ``(vocabulary, channels)`` of the output projection.
-        bias: ``(vocabulary,)``.
-        int8: compute in int8.
+        project: ``nn.Linear`` or ``Int8Linear``, ``(..., channels)`` to ``(..., vocabulary)``.
     """
 
-    def __init__(self, ids: Tensor, weight: Tensor, bias: Tensor, int8: bool) -> None:
-        self.ids, self.weight, self.bias = ids, weight[ids], bias[ids].float()
-        self.int8 = Int8Linear(self.weight, self.bias) if int8 else None
-        self.ones = torch.ones_like(self.bias)
+    def __init__(self, ids: Tensor, project: Union[nn.Linear, Int8Linear]) -> None:
+        self.ids, self.bias, self.columns = ids, project.bias[ids].float(), None
+        if isinstance(project, Int8Linear):
+            self.matrix, self.columns = project.q[:, ids].contiguous(), project.scale[ids]
+        else:
+            self.matrix = project.weight[ids].t()
 
     def best_candidates(self, features: Tensor, bound: Tensor, count: int) -> Symbols:
         """The best symbols of each position and the blank, with the probabilities that they have among themselves.
@@ -45,28 +45,27 @@ class SearchProjection:
             tokens.append(self.ids[index])
             scores.append(torch.cat([values, blank[:, None]], dim=1))
         log_probs = torch.cat(scores).log_softmax(dim=1)
-        symbols = Symbols(torch.cat(tokens), log_probs[:, :-1], log_probs[:, -1])
-        return Symbols(*(t.new_zeros(*inside.shape, *t.shape[1:]).masked_scatter_(wide(inside, t), t) for t in symbols))
+        found = []
+        for table in (torch.cat(tokens), log_probs[:, :-1], log_probs[:, -1]):
+            found.append(table.new_zeros(*inside.shape, *table.shape[1:]))
+            found[-1][inside] = table
+        return Symbols(*found)
 
     def products(self, features: Tensor, inside: Tensor) -> Iterator[Tuple[Tensor, Scaling]]:
         """The scores before the softmax of the positions ``inside`` ``(batch, positions)``, in parts for top_k.py.
 
         Each part is in the memory of the one before it: new memory is slower than the product that is written to it.
         """
-        if self.int8 is None:
-            rows, matrix, multiply = features[inside], self.weight.t(), torch.mm
-            scales, columns = self.ones.new_ones(len(rows)), self.ones
+        if self.columns is None:
+            rows, scales = features[inside], None
+            multiply, dtype = torch.mm, rows.dtype
         else:
             rows, scales = quantised(features, ~inside, 1, 1)
-            matrix, multiply = self.int8.q, torch._int_mm
-            scales, columns = scales.repeat_interleave(inside.sum(dim=1)), self.int8.scale
+            scales = scales.repeat_interleave(inside.sum(dim=1))
+            multiply, dtype = torch._int_mm, torch.int32
         step = rows_at_once(len(self.ids), rows.device)
-        dtype = rows.dtype if self.int8 is None else torch.int32
         memory = rows.new_empty(min(step, len(rows)), len(self.ids), dtype=dtype)
-        for part, scale in zip(rows.split(step), scales.split(step)):
-            product = multiply(part, matrix, out=memory[: len(part)])
-            yield product, Scaling(scale, columns, self.bias)
-
-
-def wide(mask: Tensor, table: Tensor) -> Tensor:
-    return mask if table.dim() == 1 else mask[:, :, None]
+        for start in range(0, len(rows), step):
+            part = slice(start, start + step)
+            product = multiply(rows[part], self.matrix, out=memory[: len(rows[part])])
+            yield product, Scaling(None if scales is None else scales[part], self.columns, self.bias)

@@ -98,7 +98,7 @@ def score_chunks(features: Tensor, project: Callable[[Tensor], Tensor]) -> Itera
 
 def rows_at_once(width: int, device: torch.device) -> int:
     """How many positions are projected onto ``width`` symbols at a time."""
-    return max(FIRST_ROWS, CHUNK_ELEMENTS.get(device.type, 1 << 19) // width)
+    return max(FIRST_ROWS, CHUNK_ELEMENTS.get(device.type, CHUNK_ELEMENTS["cpu"]) // width)
 
 
 def normalised(scores: Tensor, forbidden: Sequence[int]) -> Tensor:

@@ -41,8 +41,8 @@ class Tables(NamedTuple):
 
     Attributes:
         start: column n is the row of n ids that stand before a sentence, NONE if there is none.
-        tokens: the last token of each row; what begins in the same way lies side by side, sorted by it. The first rows
-            are the single tokens, each its own row.
+        tokens: the last token of each row. What begins in the same way lies side by side, sorted by it; the first rows
+            are the single tokens, each its own row, and without its last token every row is a row too.
         log_probs, backoffs: of each row; the highest order has no back-off weights, zero here.
         longer: first row that begins with each row and has one token more; it ends where that of the next row begins.
     """

@@ -1,10 +1,10 @@
-"""The k largest scores of each row of a wide product, which are worked out only where they are compared.
+"""The k largest scores of each row of a wide product, of which one row is worked out at a time.
 
 On a GPU that is ``torch.topk``. On a CPU the scaling of an int8 product, the bias and the search for the largest took
 three times as long as the product itself when each was a pass over memory of its own.
 """
 
-from typing import NamedTuple, Tuple
+from typing import NamedTuple, Optional, Tuple
 
 import numpy as np
 import torch
@@ -18,10 +18,13 @@ CLASSES = 128
 
 
 class Scaling(NamedTuple):
-    """Makes scores of a product: ``score[i, j] = rows[i] * (product[i, j] * columns[j]) + bias[j]``, in float32."""
+    """Makes scores of a product: ``score[i, j] = rows[i] * (product[i, j] * columns[j]) + bias[j]``, in float32.
 
-    rows: Tensor
-    columns: Tensor
+    Without rows and columns, which go together, the product is only to be added to.
+    """
+
+    rows: Optional[Tensor]
+    columns: Optional[Tensor]
     bias: Tensor
 
 
@@ -30,19 +33,29 @@ def top_k(product: Tensor, scaling: Scaling, k: int) -> Tuple[Tensor, Tensor, Te
     Args:
         product: ``(rows, width)`` of floats or int32; the last column takes no part.
         scaling: ``(rows,)``, ``(width,)`` and ``(width,)``.
-        k: how many are wanted; less than ``width``.
+        k: how many are wanted; from 1 on, and less than ``width``.
 
     Returns:
         ``(rows, k)`` float32 scores, the largest first, and their columns, and ``(rows,)`` the scores in the last
-        column. A score of -inf is at no column in particular.
+        column. Equal scores are in no order in particular, and one of -inf is at no column in particular.
     """
     if product.device.type != "cpu":
-        scores = torch.addcmul(scaling.bias, product.float() * scaling.columns, scaling.rows[:, None])
-        return (*scores[:, :-1].topk(k, dim=1), scores[:, -1])
+        return top_k_of_scores(product, scaling, k)
+    rows, columns, bias = scaling
+    if rows is None:
+        rows, columns = torch.ones(len(product)), torch.ones_like(bias)
     if product.dtype != torch.int32:
         product = product.float()
-    found = search_classes(product.numpy(), *(table.numpy() for table in scaling), k)
-    return tuple(map(torch.from_numpy, found))
+    return tuple(map(torch.from_numpy, search_classes(*(table.numpy() for table in (product, rows, columns, bias)), k)))
+
+
+def top_k_of_scores(product: Tensor, scaling: Scaling, k: int) -> Tuple[Tensor, Tensor, Tensor]:
+    """``top_k`` with all scores in memory."""
+    scores = product.float()
+    if scaling.rows is not None:
+        scores = scores * scaling.columns * scaling.rows[:, None]
+    scores = scores + scaling.bias
+    return (*scores[:, :-1].topk(k, dim=1), scores[:, -1])
 
 
 @compiled_once

@@ -33,7 +33,6 @@ from fairseq_convtext.models.bytenet_deconv_encoder import BytenetDeconvEncoder
 from fairseq_convtext.models.checks import check_references, check_task
 from fairseq_convtext.models.common import TranslationModel, make_stack, output_projection, training_autocast
 from fairseq_convtext.modules.feedback import PredictionFeedback
-from fairseq_convtext.modules.int8 import Int8Linear
 from fairseq_convtext.modules.upsampler import Upsampler
 
 logger = logging.getLogger(__name__)
@@ -154,7 +153,7 @@ class BytenetDeconvDecoder(FairseqIncrementalDecoder):
 
     def rows_of(self, lm: Optional[NgramModel]) -> SearchProjection:
         """The projection onto what a search may write."""
-        weight, bias = self.project.weight, self.project.bias
+        weight = self.project.weight
         version = None if weight.is_inference() else weight._version
         made_for = (lm, type(self.project), version, weight.dtype, weight.device)
         if self.kept_rows is None or self.kept_rows[0] != made_for:
@@ -163,7 +162,7 @@ class BytenetDeconvDecoder(FairseqIncrementalDecoder):
             if not len(ids):
                 raise ConvTextError("the text of the n-gram model (--ctc-lm) holds no token that could be written.")
             ids = F.pad(ids, (0, 1), value=self.blank).to(weight.device)
-            self.kept_rows = made_for, SearchProjection(ids, weight, bias, isinstance(self.project, Int8Linear))
+            self.kept_rows = made_for, SearchProjection(ids, self.project)
         return self.kept_rows[1]
 
     def train(self, mode: bool = True) -> "BytenetDeconvDecoder":

@@ -175,7 +175,7 @@ def prepare_for_inference(model: nn.Module, dtype: str) -> None:
     if device.type == "cpu":
         keep_freed_memory()
     if dtype == "int8":
-        use_int8(model)
+        use_int8(model.float())  # what --fp16 has halved
     elif chosen_dtype(dtype, device.type) == torch.bfloat16:
         model.bfloat16()
 

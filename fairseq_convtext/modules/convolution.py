@@ -62,11 +62,11 @@ class DilatedConv(nn.Module):
         Args:
             x: ``(batch, positions, in_channels)``.
             mask: ``(batch, positions, 1)``, true at padding; None where nothing has to be hidden, as with right
-                padding in a causal convolution.
+                padding in a causal convolution. What comes out at padding means nothing.
             history: for a causal convolution that goes on where its last call with this history ended.
         """
         if self.int8 is not None:
-            return self.int8.filtered(x, mask, self.kernel_size, self.dilation)
+            return self.int8.convolved(x, mask, self.kernel_size, self.dilation)
         if mask is not None:
             x = x * ~mask  # several times faster than masked_fill, which does not vectorise over a broadcast mask
         padding = self.dilation * (self.kernel_size - 1) // 2
@@ -85,7 +85,7 @@ class DilatedConv(nn.Module):
     def gated(self, x: Tensor, mask: Optional[Tensor], history: Optional[History] = None) -> Tensor:
         """Half the channels, with the other half as their gates (arXiv 1612.08083, equation 1)."""
         if self.int8 is not None:
-            return self.int8.filtered(x, mask, self.kernel_size, self.dilation, gated=True)
+            return self.int8.convolved(x, mask, self.kernel_size, self.dilation, gated=True)
         return F.glu(self(x, mask, history), dim=-1)
 
     def gathered(self, x: Tensor) -> Tensor:

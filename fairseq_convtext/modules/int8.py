@@ -26,7 +26,7 @@ class Int8Linear(nn.Module):
         bias: ``(out_features,)``.
 
     Raises:
-        ConvTextError: this torch or this processor has no such product.
+        ConvTextError: this torch or this processor has no such product, or a weight is no finite number.
     """
 
     def __init__(self, weight: Tensor, bias: Tensor) -> None:
@@ -35,22 +35,24 @@ class Int8Linear(nn.Module):
         self.out_features, self.in_features = weight.shape
         self.weight, self.bias = weight, bias
         rows = weight.detach().float()
+        if not bool(torch.isfinite(rows).all()):  # rounding would make some number of them
+            raise ConvTextError("the model has weights that are not finite numbers: its training has diverged.")
         largest = rows.abs().amax(dim=1).clamp(min=float(SMALLEST))
         q = (rows * (float(LARGEST) / largest)[:, None]).round_().to(torch.int8)
         self.register_buffer("q", q.t().contiguous(), persistent=False)
         self.register_buffer("scale", largest / float(LARGEST), persistent=False)
 
     def forward(self, x: Tensor) -> Tensor:
-        return self.filtered(x.reshape(-1, 1, self.in_features), None, 1, 1).view(*x.shape[:-1], self.out_features)
+        return self.convolved(x.reshape(-1, 1, self.in_features), None, 1, 1).view(*x.shape[:-1], self.out_features)
 
-    def filtered(
+    def convolved(
         self, x: Tensor, mask: Optional[Tensor], kernel_size: int, dilation: int, gated: bool = False
     ) -> Tensor:
         """A length-preserving convolution whose filters are the rows of the weight, with a scale for each sentence.
 
         Args:
             x: ``(batch, positions, channels)``.
-            mask: ``(batch, positions, 1)``, true where zeros are read and given; None for nowhere.
+            mask: ``(batch, positions, 1)``, true where zeros are read and given back; None for nowhere.
             gated: the second half of the features are gates of the first, as for ``F.glu``.
 
         Returns:
@@ -58,7 +60,7 @@ class Int8Linear(nn.Module):
         """
         hidden = hidden_positions(x, mask)
         q, scale = quantised(x, hidden, kernel_size, dilation)
-        product = torch._int_mm(q, self.q) if len(q) else q.new_zeros(0, self.out_features, dtype=torch.int32)
+        product = torch._int_mm(q, self.q)
         tables = (table.detach().numpy() for table in (product, scale, self.scale, self.bias, hidden))
         return torch.from_numpy(scaled(*tables, gated))
 

@@ -1,7 +1,8 @@
 """What comes before and after an int8 product, each in as few passes over memory as there can be.
 
-Written as separate tensor operations, these take longer than the product itself. The loops over channels are plain
-enough for the compiler to make vector instructions of them, which it does not where they are nested in one function.
+Written as separate tensor operations, these take longer than the product itself. What is done for a sentence is a
+function for each step, with loops over channels that the compiler makes vector instructions of; all in one function, it
+does not. They run on one thread.
 """
 
 from typing import Tuple
@@ -45,7 +46,7 @@ def fill_windows(
 ) -> int:
     """What a filter reads at each position that is not hidden, to the first of ``windows``; how many they are."""
     positions, channels = rounded.shape
-    # As numbers in a row, and counted by loops alone, or the compiler makes no vector instructions of it.
+    # One-dimensional, and with places that only loops count: so the copies become vector instructions.
     source, target = rounded.reshape(-1), windows.reshape(-1)
     reach = dilation * (kernel_size - 1) // 2
     shown = np.flatnonzero(~hidden)
@@ -92,33 +93,34 @@ def quantised_windows(
 
 @compiled
 def scale_rows(
-    product: np.ndarray, factors: np.ndarray, bias: np.ndarray, shown: np.ndarray, found: np.ndarray
+    product: np.ndarray, scale: float, columns: np.ndarray, bias: np.ndarray, shown: np.ndarray, found: np.ndarray
 ) -> None:
-    """``product * factors + bias`` of one sentence, to the rows ``shown`` of what is found."""
+    """``product * scale * columns + bias`` of one sentence, to the rows ``shown`` of what is found."""
     for at in range(len(shown)):
         row, result = product[at], found[shown[at]]
-        for column in range(len(factors)):
-            result[column] = np.float32(row[column]) * factors[column] + bias[column]
+        for column in range(len(columns)):
+            result[column] = np.float32(row[column]) * (scale * columns[column]) + bias[column]
 
 
 @compiled
 def gate_rows(
-    product: np.ndarray, factors: np.ndarray, bias: np.ndarray, shown: np.ndarray, found: np.ndarray
+    product: np.ndarray, scale: float, columns: np.ndarray, bias: np.ndarray, shown: np.ndarray, found: np.ndarray
 ) -> None:
     """As ``scale_rows``, the first half of the columns times the sigmoid of the second.
 
-    ``sigmoid(x) = (1 + tanh(x / 2)) / 2`` with seven terms of Lambert's continued fraction of tanh, which is 1 within
-    1e-4 where it is cut: a hundredth of what rounding to int8 changes, and a tenth of the time of an exponential.
+    ``sigmoid(x) = (1 + tanh(x / 2)) / 2`` with seven terms of Lambert's continued fraction of tanh, cut where that
+    is 1: within 1e-4, a hundredth of what rounding to int8 changes. An exponential would not become vector
+    instructions here.
     """
     width = found.shape[1]
-    scale, gate_scale = factors[:width], factors[width:]
-    shift, gate_shift = bias[:width], bias[width:]
+    value_columns, gate_columns = columns[:width], columns[width:]
+    value_bias, gate_bias = bias[:width], bias[width:]
     half, end = np.float32(0.5), np.float32(4.97)
     for at in range(len(shown)):
         row, gate, result = product[at, :width], product[at, width:], found[shown[at]]
         for column in range(width):
-            value = np.float32(row[column]) * scale[column] + shift[column]
-            x = half * (np.float32(gate[column]) * gate_scale[column] + gate_shift[column])
+            value = np.float32(row[column]) * (scale * value_columns[column]) + value_bias[column]
+            x = half * (np.float32(gate[column]) * (scale * gate_columns[column]) + gate_bias[column])
             x = x if x > -end else -end
             x = x if x < end else end
             q = x * x
@@ -145,13 +147,17 @@ def scaled(
     """
     batch, positions = hidden.shape
     width = len(columns) // 2 if gated else len(columns)
-    found = np.zeros((batch, positions, width), np.float32)
+    found = np.empty((batch, positions, width), np.float32)
     used = 0
     for sentence in range(batch):
-        factors, shown = scales[sentence] * columns, np.flatnonzero(~hidden[sentence])
+        shown = np.flatnonzero(~hidden[sentence])
         if gated:
-            gate_rows(product[used:], factors, bias, shown, found[sentence])
+            gate_rows(product[used:], scales[sentence], columns, bias, shown, found[sentence])
         else:
-            scale_rows(product[used:], factors, bias, shown, found[sentence])
+            scale_rows(product[used:], scales[sentence], columns, bias, shown, found[sentence])
         used += len(shown)
+        if len(shown) < positions:
+            for position in range(positions):
+                if hidden[sentence, position]:
+                    found[sentence, position] = 0
     return found

@@ -42,7 +42,7 @@ class Upsample(nn.Module):
 
     def forward(self, x: Tensor, mask: Tensor) -> Tensor:
         if self.int8 is not None:
-            return self.placed(self.int8.filtered(x, mask, 1, 1).unflatten(2, (-1, x.size(2))))
+            return self.placed(self.int8.convolved(x, mask, 1, 1).unflatten(2, (-1, x.size(2))))
         x = x * ~mask
         if few_positions(x):
             return self.as_product(x)

@@ -108,6 +108,23 @@ def test_a_certain_blank_separates_equal_tokens():
     assert found.tokens[0, 0, :2].tolist() == [1, 1] and found.lengths[0, 0] == 2
 
 
+@pytest.mark.parametrize("seed", range(3))
+def test_positions_where_only_the_blank_is_tried_count_as_any_other(seed):
+    log_probs, _ = random_canvas(seed, batch=1)
+    for silent in (1, 3):
+        log_probs[0, silent] = math.log(1e-4)
+        log_probs[0, silent, 0] = math.log(0.9997)
+    symbols = Symbols(torch.tensor(TOKENS).expand(1, 5, -1), log_probs[:, :, 1:], log_probs[:, :, 0])
+    found = prefix_beam_search(symbols, torch.tensor([5]), WIDE._replace(least_probability=1e-3), EOS)
+    tried = log_probs[0].clone()
+    tried[[1, 3], 1:] = -math.inf
+    wanted = {tokens: total for tokens, total in sums_over_alignments(tried).items() if total > 0}
+    scores = beams(found, 0)
+    assert set(scores) == set(wanted) and (1, 1, 1) in wanted
+    for tokens, score in scores.items():
+        assert math.exp(score) == pytest.approx(wanted[tokens], rel=1e-4)
+
+
 def test_no_hypothesis_is_empty_and_every_one_ends_in_eos():
     log_probs = torch.tensor([0.9, 0.05, 0.03, 0.02]).log().expand(1, 3, -1)
     symbols = Symbols(torch.tensor(TOKENS).expand(1, 3, -1), log_probs[:, :, 1:], log_probs[:, :, 0])

@@ -3,15 +3,14 @@
 import pytest
 import torch
 
-from fairseq_convtext.decoding.top_k import CLASSES, Scaling, top_k
+from fairseq_convtext.decoding.top_k import CLASSES, Scaling, top_k, top_k_of_scores
 
 WIDTHS = [4, CLASSES - 1, CLASSES, CLASSES + 1, 3 * CLASSES, 3 * CLASSES + 50]
 
 
 def as_they_are(scores):
     """The scaling of a product that is the scores already."""
-    rows, width = scores.shape
-    return Scaling(torch.ones(rows), torch.ones(width), torch.zeros(width))
+    return Scaling(None, None, torch.zeros(scores.size(1)))
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
@@ -37,6 +36,15 @@ def test_a_product_of_whole_numbers_is_scaled_before_it_is_compared(columns):
     torch.testing.assert_close(values, scores[:, :-1].topk(3, dim=1).values)
     torch.testing.assert_close(scores.gather(1, index), values)
     torch.testing.assert_close(last, scores[:, -1])
+
+
+@pytest.mark.parametrize("scaled", [False, True])
+def test_all_scores_at_once_as_on_a_gpu_give_the_same(scaled):
+    torch.manual_seed(0)
+    product, bias = torch.randn(20, 3 * CLASSES + 1), torch.randn(3 * CLASSES + 1)
+    scaling = Scaling(torch.rand(20), torch.rand(3 * CLASSES + 1), bias) if scaled else Scaling(None, None, bias)
+    for one, other in zip(top_k_of_scores(product, scaling, 3), top_k(product, scaling, 3)):
+        torch.testing.assert_close(one, other)
 
 
 def test_equal_values_and_impossible_ones():

@@ -5,6 +5,7 @@ import torch
 from torch import nn
 
 from fairseq_convtext.errors import ConvTextError
+from fairseq_convtext.models.common import prepare_for_inference
 from fairseq_convtext.modules.convolution import DilatedConv
 from fairseq_convtext.modules.int8 import Int8Linear, hidden_positions, quantised, use_int8
 from fairseq_convtext.modules.upsampler import Upsample
@@ -36,15 +37,16 @@ def test_a_convolution_is_near_that_of_floats(positions):
 
 
 @torch.no_grad()
-def test_gates_are_near_those_of_floats_far_from_zero_too():
+def test_gates_are_sigmoids():
     torch.manual_seed(0)
     conv = make_conv()
     conv.use_int8()
-    for size in (0.1, 1.0, 30.0):
-        x, mask = size * torch.randn(2, 50, 16), (torch.arange(50) >= torch.tensor([50, 47])[:, None])[:, :, None]
-        both = conv(x, mask)
-        wanted = nn.functional.glu(both, dim=-1)
-        torch.testing.assert_close(conv.gated(x, mask), wanted, rtol=1e-3, atol=1e-3 * size)
+    gates = slice(12, 24)
+    conv.int8.bias[gates] = torch.linspace(-12, 12, 12)
+    x, mask = 3 * torch.randn(2, 50, 16), (torch.arange(50) >= torch.tensor([50, 47])[:, None])[:, :, None]
+    both = conv(x, mask)
+    wanted = both[:, :, :12] * both[:, :, gates].sigmoid()
+    assert bool(((conv.gated(x, mask) - wanted).abs() <= 1e-4 * both[:, :, :12].abs() + 1e-6).all())
 
 
 @torch.no_grad()
@@ -104,15 +106,17 @@ def test_a_batch_that_is_all_padding_has_nothing_to_multiply():
 
 
 @torch.no_grad()
-def test_a_sentence_depends_neither_on_its_batch_mates_nor_on_padding():
+@pytest.mark.parametrize("what", ["forward", "gated", "upsample"])
+def test_a_sentence_depends_neither_on_its_batch_mates_nor_on_padding(what):
     torch.manual_seed(0)
-    conv = make_conv()
-    conv.use_int8()
+    module = Upsample(16, 2) if what == "upsample" else make_conv()
+    module.use_int8()
+    read = module.gated if what == "gated" else module
     short, long = torch.randn(1, 6, 16), 1000 * torch.randn(1, 11, 16)
-    alone = conv(short, torch.zeros(1, 6, 1, dtype=torch.bool))
+    alone = read(short, torch.zeros(1, 6, 1, dtype=torch.bool))
     padded = torch.cat([short, 1e6 * torch.ones(1, 5, 16)], dim=1)
     mask = (torch.arange(11) >= torch.tensor([11, 6])[:, None])[:, :, None]
-    assert torch.equal(conv(torch.cat([long, padded]), mask)[1:, :6], alone)
+    assert torch.equal(read(torch.cat([long, padded]), mask)[1:, : alone.size(1)], alone)
 
 
 @torch.no_grad()
@@ -131,6 +135,20 @@ def test_convolutions_that_see_no_later_position_or_one_group_stay_as_they_are(o
     wanted = conv(x, None)
     use_int8(conv)
     assert torch.equal(conv(x, None), wanted)
+
+
+def test_weights_of_a_training_that_diverged_are_an_error():
+    linear = nn.Linear(4, 4)
+    linear.weight.data[1, 2] = float("nan")
+    with pytest.raises(ConvTextError, match="weights that are not finite numbers: its training has diverged"):
+        use_int8(nn.Sequential(linear))
+
+
+def test_what_fp16_has_halved_is_whole_again():
+    conv = make_conv().half()
+    model = nn.Sequential(nn.Linear(16, 16).half(), conv)
+    prepare_for_inference(model, "int8")
+    assert conv(model[0](torch.randn(2, 5, 16)), None).dtype == torch.float32
 
 
 def test_no_checkpoint_sees_the_numbers():

@@ -1,8 +1,10 @@
 """Memory that tensors have left is used again without a fault for every page of it."""
 
 import ctypes
+import os
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 
@@ -25,6 +27,20 @@ print(work())
 """
 
 
+ROOT = Path(__file__).resolve().parents[2]
+SETTINGS = ("MALLOC_TRIM_THRESHOLD_", "MALLOC_MMAP_THRESHOLD_", "MALLOC_TOP_PAD_", "GLIBC_TUNABLES")
+
+
+def faults(how, **settings):
+    """Pages that the program had to be given in its second half, with such settings in its environment alone."""
+    environment = {name: value for name, value in os.environ.items() if name not in SETTINGS}
+    found = subprocess.run(
+        [sys.executable, "-c", PROGRAM, how],
+        capture_output=True, text=True, check=True, env={**environment, **settings, "PYTHONPATH": str(ROOT)},
+    )
+    return int(found.stdout)
+
+
 def has_glibc():
     try:
         return hasattr(ctypes.CDLL("libc.so.6"), "mallopt")
@@ -33,9 +49,9 @@ def has_glibc():
 
 
 @pytest.mark.skipif(not has_glibc(), reason="the C library is not glibc")
-def test_a_second_time_needs_no_new_pages():
-    faults = [
-        int(subprocess.run([sys.executable, "-c", PROGRAM, how], capture_output=True, text=True, check=True).stdout)
-        for how in ("kept", "as it is")
-    ]
-    assert faults[0] < 1000 < 10_000 < faults[1]  # of 4 KiB each, of 600 MB
+def test_a_second_time_needs_no_new_pages_unless_the_environment_says_how_it_should_be():
+    before = faults("as it is")
+    if before < 5000:
+        pytest.skip(f"this system gives memory in larger pages or keeps it by itself: {before} faults for 600 MB")
+    assert faults("kept") < 1000
+    assert faults("kept", MALLOC_TRIM_THRESHOLD_="131072") > before / 2

@@ -6,7 +6,8 @@
 #   --quick       a part of the data and of the training, to see that everything works (under 3 minutes)
 #   --out FOLDER  where everything is written (default: data-bin/demo-run, with --quick data-bin/demo-quick)
 # Killed and started again, it goes on where it was. To start over, remove the folder.
-# With CONVTEXT_PYTHON=/path/to/python that Python is used and nothing is installed.
+# With CONVTEXT_PYTHON=/path/to/python that Python is used and nothing is installed. It stays on the CPU, several GPUs would
+# take larger batches than its recipe is for; CUDA_VISIBLE_DEVICES=0 lets it have one.
 set -euo pipefail
 
 quick=no
@@ -34,6 +35,7 @@ done
 
 source "$(dirname "${BASH_SOURCE[0]}")/lib/env.sh"
 source "$ROOT/scripts/lib/recipe.sh"
+export CUDA_VISIBLE_DEVICES="${CUDA_VISIBLE_DEVICES-}"
 SECONDS=0
 
 if [[ "$quick" == yes ]]; then

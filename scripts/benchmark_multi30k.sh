@@ -147,11 +147,9 @@ translate_all() {
 
 # train_stock BIN FOLDER UPDATES FLAG...: the published recipe of Transformer-Tiny on Multi30k; what differs is in the flags.
 train_stock() {
-    local train_with=""
-    # As in the run that it goes on with, whatever this machine is faster in.
-    mkdir -p "$2"
-    [[ -s "$2/precision" ]] || { convtext_bfloat16_is_faster && echo bfloat16 || echo float32; } >"$2/precision"
-    [[ "$(<"$2/precision")" == float32 ]] || train_with="$ROOT/scripts/lib/bfloat16_train.py"
+    local train_with="" precision
+    precision="$(convtext_precision "$2")"
+    [[ "$precision" == float32 ]] || train_with="$ROOT/scripts/lib/bfloat16_train.py"
     KEEP_CHECKPOINTS=10 TRAIN_WITH="$train_with" convtext_fit "${@:1:3}" --task translation --dropout 0.3 \
         --criterion label_smoothed_cross_entropy --label-smoothing 0.1 --lr-scheduler inverse_sqrt --max-tokens 4096 \
         --save-interval-updates 150 "${@:4}"
@@ -209,17 +207,24 @@ decode_average() {
     translate_all "$out/bin" "$folder/average.pt" "$judged"
 }
 
-convtext_step "Corpus"
-convtext_settings "$out" "data=$data"
-mkdir -p "$out/text"
-for language in en de; do
-    for split in train "${tests[@]}"; do
-        ln -sf "$data/$split.$language" "$out/text/"
+# Texts, subwords, binarised data and n-gram model.
+make_corpus() {
+    local split language
+    convtext_texts "$out" "$data"
+    mkdir -p "$out/text"
+    for language in en de; do
+        for split in train "${tests[@]}"; do
+            ln -sf "$data/$split.$language" "$out/text/"
+        done
+        ln -sf "$data/val.$language" "$out/text/valid.$language"
     done
-    ln -sf "$data/val.$language" "$out/text/valid.$language"
-done
-convtext_binarise "$out/text" "$out" 4000 "${tests[@]}"
-convtext_language_model "$out"
+    convtext_binarise "$out/text" "$out" 4000 "${tests[@]}"
+    convtext_language_model "$out"
+}
+
+convtext_step "Corpus"
+mkdir -p "$out"
+convtext_in_turn "$out/corpus.lock" make_corpus
 bin="${distilled:-$out/bin}" valid="$out/text/valid.de" data_name="" made_with=""
 if [[ -n "$distilled" ]]; then
     cmp -s "$out/bin/dict.de.txt" "$distilled/dict.de.txt" ||

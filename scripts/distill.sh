@@ -79,6 +79,12 @@ for file in "$data"/train.*-*.*.idx; do
     pair="${file##*/train.}"
     pair="${pair%%.*}"
 done
+for file in "$data"/train[0-9]*.idx; do
+    [[ ! -e "$file" ]] || {
+        echo "error: $data has more training data, ${file##*/}, which fairseq-train would add as they are: put all into train." >&2
+        exit 1
+    }
+done
 [[ ! -e "$data/DISTILLED" ]] || { echo "error: $data is distilled already, see $data/DISTILLED." >&2; exit 1; }
 source_lang="${pair%-*}" target_lang="${pair#*-}"
 data="$(cd "$data" && pwd)" path="$(cd "$(dirname "$path")" && pwd)/${path##*/}"
@@ -226,7 +232,7 @@ done
 rm -r "$out/targets.part"
 # Copies, no links: fairseq-preprocess writes into files that are there.
 ((references)) || cp "$sources/$source_file".* "$out/bin.part/"
-for file in "$data"/dict.*.txt "$data"/{train,valid,test}*".$pair".*.{bin,idx}; do
+for file in "$data"/dict.*.txt "$data"/{valid,test}*".$pair".*.{bin,idx}; do
     [[ ! -e "$file" || -e "$out/bin.part/${file##*/}" ]] || cp "$file" "$out/bin.part/"
 done
 kept=""

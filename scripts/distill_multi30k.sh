@@ -80,7 +80,7 @@ if [[ "$kind" == self-trained ]]; then
     options+=(--model-overrides "{'generation_dtype': 'auto'}")
 fi
 
-convtext_settings "$out" "data=$data"  # as scripts/benchmark_multi30k.sh: the pairs are those of --out
+convtext_texts "$out" "$data"  # as scripts/benchmark_multi30k.sh: the pairs are those of --out
 more="$out/more-$sentences"
 ((seed == 1)) || more+="-seed$seed"
 convtext_newer "$more/more.en" "$data/train.en" || {

@@ -22,6 +22,8 @@ IMPOSSIBLE = -1e4
 # Translations that are scored at once where each has scores of its own for the whole vocabulary: these should stay in
 # a processor's cache.
 AT_ONCE = 64
+# Scores (positions x vocabulary) of CTC canvases that exist at a time.
+CANVAS_SCORES = 1 << 24
 
 
 def writes_ctc_canvas(model: Any) -> bool:
@@ -88,9 +90,17 @@ def translation_log_probs(
 
 
 def _by_ctc(model: Any, encoder_out: Any, rows: Tensor, targets: Tensor, lengths: Tensor) -> Tensor:
-    decoder = model.decoder
-    logits = decoder.project(decoder.canvas(encoder_out))
-    scores = log_likelihoods(logits, rows, targets, encoder_out["bound"], lengths, decoder.blank)
+    decoder, bound = model.decoder, encoder_out["bound"]
+    canvas = decoder.canvas(encoder_out)
+    scores = torch.empty(len(rows), dtype=torch.float32, device=canvas.device)
+    # So many sentences at a time that their scores for the whole vocabulary stay small.
+    step = max(1, CANVAS_SCORES // (canvas.size(1) * decoder.project.out_features))
+    for start in range(0, len(canvas), step):
+        here = (rows >= start) & (rows < start + step)
+        if bool(here.any()):
+            part = slice(start, start + step)
+            given = rows[here] - start, targets[here], bound[part], lengths[here]
+            scores[here] = log_likelihoods(decoder.project(canvas[part]), *given, decoder.blank)
     return scores.clamp(min=IMPOSSIBLE)
 
 
@@ -151,10 +161,23 @@ def hypotheses_in(prefixes: Prefixes) -> Tensor:
     return (prefixes.score > -math.inf) & (prefixes.lengths > 0)
 
 
+def longest_read(judge: Judge) -> float:
+    """Tokens, EOS included, of the longest translation that the judge can read."""
+    if not judge.backwards and writes_ctc_canvas(judge.model):
+        return math.inf  # it reads none; its canvas decides
+    limit = (judge.model.encoder if judge.backwards else judge.model.decoder).max_positions()
+    return limit if isinstance(limit, int) else math.inf
+
+
 def judgements(judge: Judge, net_input: Dict[str, Tensor], prefixes: Prefixes) -> Tensor:
-    """``(batch, beam)`` log-probability of each prefix as a whole translation, on the CPU; 0 where there is none."""
+    """``(batch, beam)`` log-probability of each prefix as a whole translation, on the CPU; 0 where there is none.
+
+    One that is longer than what the judge can read is IMPOSSIBLE.
+    """
     there, device = hypotheses_in(prefixes), net_input["src_tokens"].device
     found = torch.zeros_like(prefixes.score)
+    too_long = there & (prefixes.lengths + 1 > longest_read(judge))
+    found[too_long], there = IMPOSSIBLE, there & ~too_long
     if not bool(there.any()):  # as of a training that has diverged
         return found
     if next(judge.model.parameters()).device != device:  # fairseq moves the model that it trains, after it was built

@@ -11,6 +11,7 @@ from fairseq.dataclass import ChoiceEnum, FairseqDataclass
 from fairseq.dataclass.utils import merge_with_parent
 from fairseq.models import FairseqEncoderDecoderModel
 from omegaconf import II, DictConfig
+from omegaconf.errors import OmegaConfBaseException
 from torch import Tensor, nn
 
 from fairseq_convtext.errors import ConvTextError
@@ -95,7 +96,11 @@ def completed(cfg: Any, kind: Type[Config]) -> Config:
         ConvTextError: an option that makes no sense; one sentence with the flag.
     """
     if isinstance(cfg, DictConfig):
-        cfg = merge_with_parent(kind(), cfg, remove_missing=True)
+        try:
+            cfg = merge_with_parent(kind(), cfg, remove_missing=True)
+        except OmegaConfBaseException as error:  # of --model-overrides, which nothing has looked at yet
+            said = str(error).splitlines()[0]
+            raise ConvTextError(f"an option of the model (--model-overrides) has a wrong value: {said}.") from error
     for name, least in LEAST.items():
         if getattr(cfg, name) < least:
             raise ConvTextError(f"--{name.replace('_', '-')} must be at least {least}; found {getattr(cfg, name)}.")

@@ -1,5 +1,6 @@
 """Checkpoints that judge the hypotheses of another model (--ctc-judges, scripts/rerank.py), ready to do so."""
 
+import logging
 from pathlib import Path
 from typing import Any, List, Optional, Sequence, Tuple, Union
 
@@ -11,6 +12,8 @@ from fairseq.tasks.translation import TranslationConfig, TranslationTask
 from fairseq_convtext.decoding.rescoring import Judge, is_autoregressive, writes_ctc_canvas
 from fairseq_convtext.errors import ConvTextError
 from fairseq_convtext.models.common import prepare_for_inference
+
+logger = logging.getLogger(__name__)
 
 
 def load_judges(
@@ -29,19 +32,23 @@ def load_judges(
     """
     found = []
     languages, dictionaries = languages_of(task.cfg), (task.source_dictionary, task.target_dictionary)
-    # A training that was not told the languages took those of its data, in their order, and does not say which. Data
-    # that tell nothing, as a folder of dictionaries, leave the caller's own direction.
-    usual = tuple(data_utils.infer_language_pair(utils.split_paths(task.cfg.data)[0]))
-    usual = usual if all(usual) else languages
     for path in paths:
         if not Path(path).is_file():
             raise ConvTextError(f"no checkpoint {path} of a judge.")
         try:
             state = checkpoint_utils.load_checkpoint_to_cpu(str(path))
             trained = languages_of(state["cfg"].task)
+            if not all(trained):
+                trained = languages_of_data(state["cfg"].task)
         except Exception as error:  # torch and fairseq have no error of their own for it
             raise ConvTextError(f"{path} is no checkpoint of fairseq that can be read; a judge must be one.") from error
-        trained = trained if all(trained) else usual
+        if not all(trained):
+            trained = languages_of_data(task.cfg)
+            trained = trained if all(trained) else languages
+            logger.warning(
+                "%s does not say its languages, and its data are not there to tell: it is taken for one from %s to %s",
+                path, *trained,
+            )
         backwards = trained == languages[::-1]
         if trained != languages and not backwards:
             raise ConvTextError(
@@ -55,6 +62,8 @@ def load_judges(
             (model,), _ = checkpoint_utils.load_model_ensemble([str(path)], task=own, state=state)
         except (RuntimeError, ConvTextError) as error:
             raise ConvTextError(f"{path} does not fit the dictionaries of these data, as a judge must.") from error
+        except (AssertionError, KeyError) as error:  # fairseq's, for a name that it does not know
+            raise ConvTextError(f"{path} is of a kind that neither fairseq nor this plugin knows.") from error
         if not (writes_ctc_canvas(model) or is_autoregressive(model)):
             raise ConvTextError(
                 f"{path} cannot judge: a judge must be a CTC model of this plugin (--target-alignment ctc) or an "
@@ -69,3 +78,12 @@ def load_judges(
 def languages_of(cfg: Any) -> Tuple[Optional[str], Optional[str]]:
     """Source and target language of a translation task's options; None for what was left to fairseq to infer."""
     return getattr(cfg, "source_lang", None), getattr(cfg, "target_lang", None)
+
+
+def languages_of_data(cfg: Any) -> Tuple[Optional[str], Optional[str]]:
+    """What fairseq infers for a task that was not told the languages: those of its data, in their order."""
+    folder = utils.split_paths(getattr(cfg, "data", None) or "")[0]
+    if not Path(folder).is_dir():
+        return None, None
+    source, target = data_utils.infer_language_pair(folder)
+    return source, target

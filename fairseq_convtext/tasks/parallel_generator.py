@@ -37,7 +37,12 @@ def reasons_for_stock_generator(
     models: List[Any], args: Any, seq_gen_cls: Any, kwargs: Dict[str, Any]
 ) -> List[str]:
     """Which generation options ask for more than the best hypothesis of one model."""
-    reasons = [name for name, value in NO_SEARCH.items() if (getattr(args, name, value) or value) != value]
+    reasons = []
+    for name, value in NO_SEARCH.items():
+        given = getattr(args, name, value)
+        # None and False stand for "not given", a zero does not: --min-len 0 allows what --min-len 1 does not.
+        if given is not None and given is not False and given != value:
+            reasons.append(name)
     extra = kwargs.get("extra_gen_cls_kwargs") or {}
     if extra.get("lm_model") is not None:
         reasons.append("a language model")
@@ -129,7 +134,8 @@ class ParallelGenerator:
         else:
             # Of each sentence by itself: fairseq's own limit is that of the longest source of the batch.
             sources = sample["net_input"]["src_lengths"].cpu()
-            limits = (self.stock.max_len_a * sources + self.stock.max_len_b).long().clamp(max=self.stock.max_len - 1)
+            limits = (self.stock.max_len_a * sources.double() + self.stock.max_len_b).long()
+            limits = limits.clamp(max=self.stock.max_len - 1)
             prefixes, cut = no_longer_than(self.model.decoder.search(encoder_out, self.search), limits)
             if bool(cut.any()) and not self.cut_seen:
                 self.cut_seen = True

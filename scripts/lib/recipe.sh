@@ -70,6 +70,19 @@ convtext_settings() {
         convtext_fail "${file%/*} was made with other settings ($(<"$file"); now $*): remove it or choose another --out."
 }
 
+# convtext_texts OUT FOLDER: the same for OUT made of the texts of FOLDER, which must not have changed either.
+convtext_texts() {
+    convtext_settings "$1" "data=$2 cksum=$(cat "$2"/*.en "$2"/*.de | cksum)"
+}
+
+# convtext_in_turn FILE COMMAND...: runs the command when no other process does so with the same FILE.
+convtext_in_turn() {
+    exec 6>"$1"
+    ! command -v flock >/dev/null || flock 6
+    "${@:2}"
+    exec 6>&-
+}
+
 # convtext_mend_checkpoints FOLDER: fairseq writes checkpoint_best.pt and checkpoint_last.pt by copying, and a copy
 # that a kill cut off would stop every restart; the newest whole checkpoint, which it was copied from, takes its place.
 convtext_mend_checkpoints() {
@@ -80,8 +93,8 @@ convtext_mend_checkpoints() {
         "$PYTHON" -c 'import sys, zipfile; sys.exit(not zipfile.is_zipfile(sys.argv[1]))' "$copy" && continue
         newest="$(find "$1" -name 'checkpoint_[0-9]*_[0-9]*.pt' -printf '%T@ %p\n' | sort -rn | sed -n '1s/^[^ ]* //p')"
         echo "$copy was cut off by a kill: ${newest:-nothing} takes its place" >&2
-        rm "$copy"
-        [[ -z "$newest" ]] || { cp "$newest" "$copy.part" && mv "$copy.part" "$copy"; }
+        # Never without one: a training that finds no checkpoint begins anew.
+        if [[ -n "$newest" ]]; then cp "$newest" "$copy.part" && mv "$copy.part" "$copy"; else rm "$copy"; fi
     done
 }
 
@@ -116,9 +129,11 @@ convtext_fit() {
 # convtext_fit_small BIN OUT UPDATES FLAG...: a small model of this project. The learning rate reaches zero at UPDATES.
 # The flags come last, so that they may say otherwise.
 convtext_fit_small() {
-    # bfloat16 (auto: where it is faster) is for activations in training; parameters, losses and translation stay float32.
-    convtext_fit "${@:1:3}" --task translation_convtext --share-all-embeddings --compute-dtype auto --weight-decay 0.01 \
-        --clip-norm 2 --lr 2e-3 --lr-scheduler polynomial_decay --total-num-update "$3" "${@:4}"
+    # bfloat16, where it is faster, is for activations in training; parameters, losses and translation stay float32.
+    local precision
+    precision="$(convtext_precision "$2")"
+    convtext_fit "${@:1:3}" --task translation_convtext --share-all-embeddings --weight-decay 0.01 \
+        --compute-dtype "$precision" --clip-norm 2 --lr 2e-3 --lr-scheduler polynomial_decay --total-num-update "$3" "${@:4}"
 }
 
 # convtext_train BIN OUT UPDATES FLAG...: the same by CTC, the best checkpoint by BLEU on the validation set.
@@ -128,14 +143,28 @@ convtext_train() {
         --best-checkpoint-metric bleu --maximize-best-checkpoint-metric "${@:4}"
 }
 
-# Whether this machine's processor computes faster in bfloat16 than in float32.
+# convtext_precision OUT: what the training in OUT computes in, float32 or bfloat16; what it began with, whatever the machine
+# that it goes on on is faster in.
+convtext_precision() {
+    mkdir -p "$1"
+    if [[ ! -s "$1/precision" ]]; then
+        if convtext_bfloat16_is_faster; then echo bfloat16; else echo float32; fi >"$1/precision.part"
+        mv "$1/precision.part" "$1/precision"
+    fi
+    cat "$1/precision"
+}
+
+# Whether this machine's processor, or its GPU if it has one, computes faster in bfloat16 than in float32.
 convtext_bfloat16_is_faster() {
     local answer
     answer="$("$PYTHON" - "$ROOT/fairseq_convtext/modules/precision.py" <<'PYTHON'
 import runpy
 import sys
 
-print(runpy.run_path(sys.argv[1])["bfloat16_is_faster"]("cpu"))
+import torch
+
+device = "cuda" if torch.cuda.is_available() else "cpu"
+print(runpy.run_path(sys.argv[1])["bfloat16_is_faster"](device))
 PYTHON
     )" || convtext_fail "cannot try out whether bfloat16 is faster."
     [[ "$answer" == True ]]

@@ -152,6 +152,15 @@ def test_a_text_that_has_changed_is_not_mixed_with_the_old_one(small, teacher, t
     assert code == 1 and "was made with other settings" in errors
 
 
+def test_data_that_a_student_would_add_as_they_are_are_refused(small, teacher, tmp_path):
+    data = tmp_path / "data"
+    shutil.copytree(small, data)
+    shutil.copy(data / "train.d-l.d.idx", data / "train1.d-l.d.idx")
+    code, errors = finish(start("--data", data, "--path", teacher, "--out", tmp_path / "out", "--cpu"))
+    assert code == 1 and "has more training data, train1.d-l.d.idx" in errors
+    assert not (tmp_path / "out").exists()
+
+
 @pytest.mark.parametrize(
     "arguments, message",
     [

@@ -139,6 +139,13 @@ def test_a_source_beyond_the_limit_of_the_command_is_refused(corpus, user_dir, u
     run("generate", corpus, *flags, "--skip-invalid-size-inputs-valid-test")
 
 
+@pytest.mark.parametrize("override", ["'generation_dtype': 'int9'", "'blank_penalty': 'much'"])
+def test_an_override_with_a_wrong_value_is_refused(corpus, user_dir, untrained, override):
+    model = ["--user-dir", user_dir, "--path", untrained / "checkpoint_last.pt", "--batch-size", 100]
+    message = sentence_of(run, "generate", corpus, *model, "--num-workers", 0, "--model-overrides", f"{{{override}}}")
+    assert "(--model-overrides) has a wrong value: " in message and override.split("'")[3] in message
+
+
 @pytest.mark.parametrize("flags", [["--print-alignment"], ["--replace-unk"], ["--retain-dropout"]])
 @pytest.mark.parametrize("task", [["translation"], ["translation_convtext"], ["translation_convtext", "--ctc-beam", 2]])
 def test_options_for_other_models_are_refused(corpus, user_dir, untrained, flags, task):

@@ -9,10 +9,12 @@ from pathlib import Path
 import pytest
 import torch
 from fairseq import checkpoint_utils, utils
+from fairseq.tasks.translation import TranslationConfig, TranslationTask
 from sacrebleu.metrics import BLEU
 
 from fairseq_convtext.errors import ConvTextError
 from fairseq_convtext.tasks import translation_convtext
+from fairseq_convtext.tasks.judges import load_judges
 from tests.command_lines.commands import lines, run
 from tests.command_lines.conftest import SENTENCES, make_sentences, translate
 
@@ -125,8 +127,29 @@ def test_what_cannot_judge_is_one_sentence(corpus, user_dir, checkpoints, tmp_pa
     (tmp_path / "broken.pt").write_text("no checkpoint")
     with pytest.raises(ConvTextError, match="broken.pt is no checkpoint of fairseq"):
         generate(corpus, user_dir, ctc, "--ctc-beam", 5, "--ctc-judges", tmp_path / "broken.pt")
+    state = torch.load(ctc, weights_only=False)
+    state["cfg"]["model"]["_name"] = "unheard_of"
+    torch.save(state, tmp_path / "unknown.pt")
+    with pytest.raises(ConvTextError, match="unknown.pt is of a kind that neither fairseq nor this plugin knows"):
+        generate(corpus, user_dir, ctc, "--ctc-beam", 5, "--ctc-judges", tmp_path / "unknown.pt")
     with pytest.raises(ConvTextError, match="a judge must be a CTC model of this plugin"):
         generate(corpus, user_dir, ctc, "--ctc-beam", 5, "--ctc-judges", position)
+
+
+def test_a_judge_that_does_not_say_its_languages_has_those_of_its_data(corpus, user_dir, checkpoints, tmp_path, caplog):
+    utils.import_user_module(Namespace(user_dir=str(user_dir)))
+    cfg = TranslationConfig(data=str(corpus), source_lang="d", target_lang="l")
+    task = TranslationTask.setup_task(cfg)
+    (tmp_path / "bin").mkdir()
+    (tmp_path / "bin" / "train.l-d.l.idx").touch()
+    state = torch.load(checkpoints("ctc"), weights_only=False)
+    for data, backwards in ((tmp_path / "bin", True), (corpus, False), (tmp_path / "gone", False)):
+        assert "does not say its languages" not in caplog.text
+        state["cfg"]["task"].update(source_lang=None, target_lang=None, data=str(data))
+        torch.save(state, tmp_path / "judge.pt")
+        (judge,) = load_judges([tmp_path / "judge.pt"], task, torch.device("cpu"))
+        assert judge.backwards == backwards
+    assert "judge.pt does not say its languages, and its data are not there to tell" in caplog.text
 
 
 def test_a_generator_made_anew_does_not_read_the_judges_again(

@@ -1,5 +1,6 @@
 """Models that judge given translations: what they say of each, and what follows for the order of a search."""
 
+import itertools
 import math
 
 import pytest
@@ -86,6 +87,30 @@ def test_a_judgement_depends_neither_on_padding_nor_on_other_sentences(kind, bac
 def test_a_translation_that_a_canvas_cannot_hold_is_not_forbidden_for_all():
     found = log_probs(judge("ctc"), [[9]], [0], [[5] * 20])
     assert found.tolist() == [IMPOSSIBLE]
+
+
+def test_a_translation_that_a_judge_cannot_read_does_not_stop_the_others():
+    tokens = torch.tensor([[[5, 6, 7, 8], [9, 10, 0, 0], [0, 0, 0, 0]]])
+    prefixes = Prefixes(
+        tokens, torch.zeros(1, 3, 4), torch.tensor([[4, 2, 0]]), torch.tensor([[-1.0, -2.0, -math.inf]])
+    )
+    net_input = make_batch([[4, 5]])["net_input"]
+    for kind, backwards in itertools.product(KINDS, (False, True)):
+        judging = judge(kind, backwards)
+        wanted = judgements(judging, net_input, prefixes)
+        part = judging.model.encoder if backwards else judging.model.decoder
+        part.max_positions = lambda: 4  # EOS included
+        found = judgements(judging, net_input, prefixes)
+        torch.testing.assert_close(found[:, 1:], wanted[:, 1:], rtol=1e-5, atol=1e-4)
+        reads_it = kind == "ctc" and not backwards
+        assert float(found[0, 0]) == (float(wanted[0, 0]) if reads_it else IMPOSSIBLE)
+
+
+def test_a_canvas_judges_the_same_a_few_sentences_at_a_time(monkeypatch):
+    rows, translations = [2, 0, 0, 2], TRANSLATIONS  # none of sentence 1
+    wanted = log_probs(judge("ctc"), rows=rows)
+    monkeypatch.setattr(rescoring, "CANVAS_SCORES", 1)
+    torch.testing.assert_close(log_probs(judge("ctc"), rows=rows, translations=translations), wanted)
 
 
 def test_any_number_of_translations_is_judged(monkeypatch):

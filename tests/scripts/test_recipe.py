@@ -13,11 +13,20 @@ import torch
 ROOT = Path(__file__).resolve().parent.parent.parent
 
 
-def mend(folder):
-    """Call convtext_mend_checkpoints as the recipes do."""
+def recipe(script, *arguments, **environment):
+    """Run lines of bash as a recipe would, and return what became of them."""
+    script = f'set -euo pipefail; source "$0"; convtext_fail() {{ echo "error: $*" >&2; exit 1; }}; {script}'
+    command = ["bash", "-c", script, ROOT / "scripts" / "lib" / "recipe.sh", *arguments]
+    environment = {**os.environ, "PYTHON": sys.executable, "ROOT": str(ROOT), **environment}
+    return subprocess.run(list(map(str, command)), capture_output=True, text=True, env=environment)
+
+
+def mend(folder, path=None):
+    """Call convtext_mend_checkpoints as the recipes do; programs in the folder ``path`` come before others."""
     script = 'set -euo pipefail; source "$0"; convtext_mend_checkpoints "$1"'
     command = ["bash", "-c", script, ROOT / "scripts" / "lib" / "recipe.sh", folder]
-    subprocess.run(command, check=True, env={**os.environ, "PYTHON": sys.executable})
+    programs = f"{path}:{os.environ['PATH']}" if path else os.environ["PATH"]
+    subprocess.run(command, check=True, env={**os.environ, "PYTHON": sys.executable, "PATH": programs})
 
 
 @pytest.fixture
@@ -45,6 +54,19 @@ def test_a_checkpoint_that_was_cut_off_is_replaced_by_the_newest_whole_one(check
     assert torch.load(checkpoints / name)["update"] == 200
 
 
+def test_a_kill_while_a_checkpoint_is_replaced_leaves_one_to_be_replaced(checkpoints, tmp_path_factory):
+    broken = checkpoints / "checkpoint_last.pt"
+    broken.write_bytes(b"cut off")
+    stub = tmp_path_factory.mktemp("bin") / "cp"
+    stub.write_text("#!/bin/sh\nkill -9 $PPID\n")
+    stub.chmod(0o755)
+    with pytest.raises(subprocess.CalledProcessError):
+        mend(checkpoints, path=stub.parent)
+    assert broken.exists()
+    mend(checkpoints)
+    assert torch.load(broken)["update"] == 200
+
+
 def test_without_any_checkpoint_training_starts_anew(tmp_path):
     mend(tmp_path)
     (tmp_path / "checkpoint_last.pt").write_bytes(b"cut off")
@@ -59,6 +81,32 @@ def test_a_folder_made_with_other_settings_is_refused(tmp_path):
         result = subprocess.run([*command, *settings], capture_output=True, text=True)
         assert result.returncode == code
     assert "updates=3; now updates=4" in result.stderr
+
+
+def test_texts_that_have_changed_are_refused(tmp_path):
+    texts, out = tmp_path / "texts", tmp_path / "out"
+    texts.mkdir()
+    for language in ("en", "de"):
+        (texts / f"train.{language}").write_text("1\n")
+    assert [recipe('convtext_texts "$@"', out, texts).returncode for _ in range(2)] == [0, 0]
+    (texts / "train.de").write_text("2\n")
+    refused = recipe('convtext_texts "$@"', out, texts)
+    assert refused.returncode == 1 and "was made with other settings" in refused.stderr
+
+
+def test_a_training_goes_on_in_the_type_that_it_began_with(tmp_path):
+    script = 'convtext_bfloat16_is_faster() {{ {}; }}; convtext_precision "$1"'
+    assert recipe(script.format("return 1"), tmp_path / "a").stdout == "float32\n"
+    assert recipe(script.format("return 0"), tmp_path / "a").stdout == "float32\n"
+    assert recipe(script.format("return 0"), tmp_path / "b").stdout == "bfloat16\n"
+
+
+@pytest.mark.skipif(shutil.which("flock") is None, reason="flock, which keeps two commands apart, is not installed")
+def test_two_that_make_the_same_do_so_in_turn(tmp_path):
+    slow = 'work() { echo begin >>"$1"; sleep 0.3; echo end >>"$1"; }; '
+    script = slow + 'convtext_in_turn "$2" work "$1" & convtext_in_turn "$2" work "$1"; wait'
+    assert recipe(script, tmp_path / "said", tmp_path / "lock").returncode == 0
+    assert (tmp_path / "said").read_text().split() == ["begin", "end"] * 2
 
 
 @pytest.mark.skipif(shutil.which("flock") is None, reason="flock, which keeps two trainings apart, is not installed")

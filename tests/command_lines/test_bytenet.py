@@ -68,7 +68,7 @@ def test_label_smoothing_trains_too(train, tmp_path):
 
 def test_eval_bleu_is_logged_and_rises(checkpoint):
     scores = re.findall(r"valid on 'valid' subset.* \| bleu ([0-9.]+)", (checkpoint.parent / "log").read_text())
-    assert len(scores) > 1 and float(scores[0]) < float(scores[-1]) and float(scores[-1]) > 95
+    assert len(scores) > 1 and float(scores[0]) < float(scores[-1]) and float(scores[-1]) > 90
 
 
 def test_a_hypothesis_does_not_depend_on_its_batch(corpus, user_dir, checkpoint):

@@ -4,17 +4,19 @@ Both generators use this file: the parallel one prints its result, the stock one
 log-probabilities column by column, so that their outputs agree to the last digit.
 """
 
-from typing import Callable, Iterator, NamedTuple, Optional, Sequence
+from typing import Iterator, NamedTuple, Optional, Sequence, Union
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from torch.nn import functional as F
+
+from fairseq_convtext.modules.int8 import Int8Linear
 
 NEG_INF = float("-inf")
 # Scores (positions x vocabulary) that exist at a time; on a CPU, as many as stay in its cache.
 CHUNK_ELEMENTS = {"cpu": 1 << 19, "cuda": 1 << 24}
-# Positions of the first piece, and the fewest of one: a product of few rows spends its time on reading the matrix.
-FIRST_ROWS = 64
+# The fewest positions of one piece: a product of few rows spends its time on reading the matrix.
+FEWEST_ROWS = 64
 
 
 class Symbols(NamedTuple):
@@ -53,7 +55,7 @@ class OnePass(NamedTuple):
 
 def best_symbols(
     features: Tensor,
-    project: Callable[[Tensor], Tensor],
+    project: Union[nn.Linear, Int8Linear],
     forbidden: Sequence[int],
     blank: Optional[int] = None,
     not_first: Optional[int] = None,
@@ -85,20 +87,16 @@ def best_symbols(
     return Symbols(*(torch.cat(parts).unflatten(0, (batch, positions)) for parts in (tokens, log_probs, blanks)))
 
 
-def score_chunks(features: Tensor, project: Callable[[Tensor], Tensor]) -> Iterator[Tensor]:
+def score_chunks(features: Tensor, project: Union[nn.Linear, Int8Linear]) -> Iterator[Tensor]:
     """Scores ``(rows, vocabulary)`` of the positions of all sentences, one after the other, so many at a time."""
     rows = features.reshape(-1, features.size(2))
-    start, step = 0, FIRST_ROWS
-    while start < rows.size(0):
-        scores = project(rows[start : start + step])
-        yield scores
-        # Only now it is known how large the vocabulary is.
-        start, step = start + step, rows_at_once(scores.size(1), rows.device)
+    for part in rows.split(rows_at_once(project.out_features, rows.device)):
+        yield project(part)
 
 
 def rows_at_once(width: int, device: torch.device) -> int:
     """How many positions are projected onto ``width`` symbols at a time."""
-    return max(FIRST_ROWS, CHUNK_ELEMENTS.get(device.type, CHUNK_ELEMENTS["cpu"]) // width)
+    return max(FEWEST_ROWS, CHUNK_ELEMENTS.get(device.type, CHUNK_ELEMENTS["cpu"]) // width)
 
 
 def normalised(scores: Tensor, forbidden: Sequence[int]) -> Tensor:

@@ -63,7 +63,7 @@ def test_parts_give_what_the_whole_gives(int8, monkeypatch):
     (projection, _), (features, bound) = make_projection(int8), canvas()
     whole = projection.best_candidates(features, bound, 3)
     monkeypatch.setitem(one_pass.CHUNK_ELEMENTS, "cpu", 5 * len(IDS))
-    monkeypatch.setattr(one_pass, "FIRST_ROWS", 1)  # parts of 5, 5 and 2 rows
+    monkeypatch.setattr(one_pass, "FEWEST_ROWS", 1)  # parts of 5, 5 and 2 rows
     for one, other in zip(projection.best_candidates(features, bound, 3), whole):
         torch.testing.assert_close(one, other)
 

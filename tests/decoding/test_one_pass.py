@@ -11,7 +11,9 @@ BLANK, PAD, EOS = 0, 1, 2
 
 
 def scores_to_symbols(scores, **options):
-    return best_symbols(scores, nn.Identity(), **options)
+    project = nn.Identity()
+    project.out_features = scores.size(2)
+    return best_symbols(scores, project, **options)
 
 
 def random_scores(seed, batch=6, positions=12, vocabulary=6):
@@ -94,7 +96,7 @@ def test_scores_in_small_chunks_give_the_same_symbols(monkeypatch):
     options = {"ctc": {"forbidden": [PAD, EOS], "blank": BLANK}, "position": {"forbidden": [PAD], "not_first": EOS}}
     whole = {name: scores_to_symbols(scores, **options[name]) for name in options}
     monkeypatch.setitem(one_pass.CHUNK_ELEMENTS, "cpu", 20)
-    monkeypatch.setattr(one_pass, "FIRST_ROWS", 5)  # pieces of 5 rows, and sentences of 12
+    monkeypatch.setattr(one_pass, "FEWEST_ROWS", 5)  # pieces of 5 rows, and sentences of 12
     for name in options:
         for found, wanted in zip(scores_to_symbols(scores, **options[name]), whole[name]):
             torch.testing.assert_close(found, wanted)

@@ -95,8 +95,10 @@ if [[ -z "$out" ]]; then
     [[ "$route" == raw ]] || out+="_tokenised"
 fi
 downloads="${downloads:-$ROOT/data-bin/wmt14_downloads}"
+data="WMT14, News Commentary $version "
+[[ -z "$corpus" ]] || data="$corpus $valid $test cksum=$(cat {"$corpus","$valid","$test"}.{en,de} | cksum)"
 convtext_settings "$out" "route=$route direction=$direction vocabulary=$vocabulary shard-pairs=$shard_pairs" \
-    "sentences=$sentences data=${corpus:-WMT14, News Commentary $version} ${corpus:+$valid $test}"
+    "sentences=$sentences data=$data"
 sources_py() {
     "$PYTHON" "$ROOT/scripts/wmt14_sources.py" "$@" --news-commentary "$version" ${expected:+--expected "$expected"} \
         ${mirror:+--mirror "$mirror"} ${corpus:+--corpus "$corpus"} --downloads "$downloads" --out "$out" \

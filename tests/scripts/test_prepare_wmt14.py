@@ -177,6 +177,10 @@ def test_the_tokenised_route_from_german_to_english_on_a_local_corpus(tmp_path, 
     again = ["--corpus", "train", "--valid", "valid", "--test", "test"]
     code, _, errors = run(out, None, "--route", "tokenised", "--direction", "de-en", *again)
     assert code == 0, errors[-2000:]
+    # And other files of the same name are another one.
+    (tmp_path / "test.de").write_text("Anders.\n" * 6, encoding="utf-8")
+    code, _, errors = run(out, None, "--route", "tokenised", "--direction", "de-en", *again)
+    assert code == 1 and "was made with other settings" in errors
 
 
 def test_a_short_disk_is_noticed_before_anything_is_downloaded(mirror, tmp_path):

@@ -2,10 +2,10 @@
 # Trains and scores systems on Multi30k English-German, all from the same raw text and subwords, in one table.
 #
 # Usage: scripts/benchmark_multi30k.sh DATA [--out FOLDER] [--rows ROW,ROW,...] [--updates N] [--seed N] [--distilled BIN]
-#        [--from CHECKPOINT,...] [--judges CHECKPOINT,...]
+#        [--from CHECKPOINT] [--judges CHECKPOINT,...]
 #   DATA            folder with train, val, test_2016_flickr and test_2017_flickr, each .en and .de, raw text
 #   --out FOLDER    where everything is written (default: data-bin/multi30k)
-#   --rows ROWS     which systems, or none to print the table only (default: all but less-dropout, short-canvas and soup)
+#   --rows ROWS     which systems, or none to print the table only (default: all but less-dropout and short-canvas)
 #                     transformer  Transformer-Tiny, 8,000 updates of 4,096 tokens, last 10 checkpoints averaged
 #                     fconv, lstm  fairseq's own, of similar size; batches of 4,096 tokens
 #                     position     bytenet_deconv_tiny with --target-alignment position
@@ -17,14 +17,12 @@
 #                     best         consistency and word-dropout together
 #                     autoregressive  the sibling: causal blocks as many and as wide on the same encoder
 #                     channel      word-dropout from German to English, only trained: a judge for the others
-#                     soup         the average of --from, not trained on; --updates only names it
 #   --updates N     updates of all rows but transformer; those of this project take 2,048 tokens (default: 2400)
 #   --seed N        (default: 1)
 #   --distilled BIN train on what scripts/distill.sh made in place of the original pairs; BIN is FOLDER/bin, and the
 #                   rows are called after FOLDER
-#   --from CKPT,CKPT,...  CTC rows and autoregressive begin with the weights of CKPT, such as the average of a row on
-#                   other data, and half the learning rate; several are averaged, which is for rows that have themselves
-#                   begun with the same weights (arXiv 2203.05482). Needs --distilled, which the row is called after
+#   --from CKPT     CTC rows and autoregressive begin with the weights of CKPT, such as the average of a row on other
+#                   data, and half the learning rate; needs --distilled, which the row is called after
 #   --judges CKPT,CKPT,...  models that choose among the 30 best of the search with the n-gram model, such as averages of
 #                   other seeds or the rows autoregressive and channel: one way of decoding more, for the CTC rows
 # Every system of this project is decoded in several ways: greedily, from the average of its five best checkpoints,
@@ -39,7 +37,7 @@ if [[ $# -eq 0 || "$1" == -h || "$1" == --help ]]; then
 fi
 data="$1" out="" rows=transformer,fconv,lstm,position,ctc,bytenet,glancing,feedback,word-dropout,consistency,best
 rows+=,autoregressive,channel
-updates=2400 seed=1 distilled="" from=() judges=()
+updates=2400 seed=1 distilled="" from="" judges=()
 shift
 while [[ $# -gt 0 ]]; do
     [[ $# -ge 2 ]] || { echo "error: $1 needs a value." >&2; exit 2; }
@@ -49,7 +47,7 @@ while [[ $# -gt 0 ]]; do
         --updates) updates="$2" ;;
         --seed) seed="$2" ;;
         --distilled) distilled="$2" ;;
-        --from) IFS=, read -r -a from <<<"$2" ;;
+        --from) from="$2" ;;
         --judges) IFS=, read -r -a judges <<<"$2" ;;
         *)
             echo "error: unknown argument $1; see $0 --help." >&2
@@ -68,11 +66,9 @@ if [[ -n "$distilled" ]]; then
     distilled="$(cd "$distilled" && pwd)"
 fi
 
-if ((${#from[@]})); then
+if [[ -n "$from" ]]; then
     [[ -n "$distilled" ]] || { echo "error: --from needs --distilled, other data than CKPT was trained on." >&2; exit 2; }
-    for number in "${!from[@]}"; do
-        from[number]="$(convtext_checkpoint "${from[number]}" --from)"
-    done
+    from="$(convtext_checkpoint "$from" --from)"
 fi
 for number in "${!judges[@]}"; do
     judges[number]="$(convtext_checkpoint "${judges[number]}" --judges)"
@@ -101,7 +97,7 @@ flags_of() {
         lstm) echo --arch lstm --encoder-embed-dim 128 --decoder-embed-dim 128 --encoder-hidden-size 256 \
             --decoder-hidden-size 256 --decoder-out-embed-dim 128 --encoder-bidirectional \
             --lr 2e-3 --warmup-updates 1000 --clip-norm 1 ;;
-        position | ctc | soup) ;;
+        position | ctc) ;;
         bytenet) echo --encoder-block bytenet --encoder-channels 256 --encoder-layers 15 --decoder-layers 10 \
             --dilations 1,2,4,8,16 --length-bound-b 4 ;;
         glancing) echo --glancing-ratio "0.5:0.3@$updates" ;;
@@ -130,9 +126,8 @@ chosen=()
 [[ "$rows" == none ]] || IFS=, read -r -a chosen <<<"$rows"
 for row in ${chosen[@]+"${chosen[@]}"}; do
     flags_of "$row" >/dev/null
-    ((${#from[@]} == 0)) || [[ "$(kind_of "$row")" =~ ^(ctc|sibling)$ ]] ||
+    [[ -z "$from" || "$(kind_of "$row")" =~ ^(ctc|sibling)$ ]] ||
         convtext_fail "--from is for the CTC rows and autoregressive; found $row in --rows."
-    [[ "$row" != soup ]] || ((${#from[@]} > 1)) || convtext_fail "the row soup needs --from with two checkpoints or more."
 done
 
 # translate_all BIN CHECKPOINT FOLDER: val and the tests with the flags in FOLDER/flags.
@@ -183,30 +178,6 @@ flags_file() {
     [[ -e "$1/flags" ]] || { printf '%s\n' "${@:2}" >"$1/flags.part" && mv "$1/flags.part" "$1/flags"; }
 }
 
-# average_of OUTPUT CHECKPOINT...
-average_of() {
-    convtext_newer "$@" || convtext_run "$PYTHON" "$ROOT/scripts/average_checkpoints.py" "${@:2}" --output "$1"
-}
-
-# decode_average FOLDER: FOLDER/average.pt, a CTC model, in all ways but that of its best checkpoint.
-decode_average() {
-    local folder="$1" judged="$1/averaged-search-lm-judged"
-    convtext_step "Translating with ${folder##*/}"
-    convtext_tune_penalty "$out/bin" "$folder/average.pt" "$valid" "$folder/averaged-greedy/flags"
-    translate_all "$out/bin" "$folder/average.pt" "$folder/averaged-greedy"
-    convtext_tune_search "$out/bin" "$folder/average.pt" "$valid" "$folder/averaged-search/flags" "$out/lm.de.pt" --weights 0
-    translate_all "$out/bin" "$folder/average.pt" "$folder/averaged-search"
-    convtext_tune_search "$out/bin" "$folder/average.pt" "$valid" "$folder/averaged-search-lm/flags" "$out/lm.de.pt"
-    translate_all "$out/bin" "$folder/average.pt" "$folder/averaged-search-lm"
-    ((${#judges[@]})) || return 0
-    # A wider beam holds more for the judges to choose from; the search alone gains less than 0.1 by it.
-    mkdir -p "$judged"
-    convtext_newer "$judged/search" "$folder/averaged-search-lm/flags" ||
-        sed 's/^--ctc-beam=.*/--ctc-beam=30/' "$folder/averaged-search-lm/flags" >"$judged/search"
-    convtext_tune_judges "$out/bin" "$folder/average.pt" "$valid" "$judged/flags" "$judged/search" "${judges[@]}"
-    translate_all "$out/bin" "$folder/average.pt" "$judged"
-}
-
 # Texts, subwords, binarised data and n-gram model.
 make_corpus() {
     local split language
@@ -232,9 +203,7 @@ if [[ -n "$distilled" ]]; then
     made_with=" distilled=$distilled cksum=$(cat "$distilled"/train.*.bin | cksum)"
     data_name="-$(basename "${distilled%/*}")"
 fi
-if ((${#from[@]})); then
-    made_with+=" from=${from[*]} cksum=$(cat "${from[@]}" | cksum)"
-fi
+[[ -z "$from" ]] || made_with+=" from=$from cksum=$(cksum <"$from")"
 
 for row in ${chosen[@]+"${chosen[@]}"}; do
     kind="$(kind_of "$row")" count="$updates"
@@ -242,17 +211,7 @@ for row in ${chosen[@]+"${chosen[@]}"}; do
     folder="$out/$row-$count-seed$seed$data_name"
     convtext_settings "$folder" "$(flags_of "$row") updates=$count seed=$seed$made_with"
     read -r -a flags <<<"$(flags_of "$row")"
-    if [[ "$row" == soup ]]; then
-        average_of "$folder/average.pt" "${from[@]}"
-        decode_average "$folder"
-        continue
-    fi
-    begin="${from[0]:-}"
-    if ((${#from[@]} > 1)); then
-        begin="$folder/begin.pt"
-        average_of "$begin" "${from[@]}"
-    fi
-    [[ -z "$begin" ]] || flags+=(--finetune-from-model "$begin" --lr 1e-3)
+    [[ -z "$from" ]] || flags+=(--finetune-from-model "$from" --lr 1e-3)
     convtext_step "Training $row ($count updates)"
     if [[ "$kind" == stock || "$kind" == sibling ]]; then
         "train_$kind" "$bin" "$folder" "$count" --seed "$seed" "${flags[@]}"
@@ -273,6 +232,7 @@ for row in ${chosen[@]+"${chosen[@]}"}; do
         --max-tokens 2048 --warmup-updates 400 --save-interval-updates 300 --seed "$seed" ${flags[@]+"${flags[@]}"}
     average "$folder" --best "$(checkpoints_kept "$folder" 5)"
     [[ "$row" != channel ]] || continue
+    convtext_step "Translating with $row"
     best="$folder/checkpoints/checkpoint_best.pt"
     if [[ "$kind" == position ]]; then
         flags_file "$folder/greedy" --beam=1
@@ -281,7 +241,20 @@ for row in ${chosen[@]+"${chosen[@]}"}; do
     fi
     convtext_tune_penalty "$out/bin" "$best" "$valid" "$folder/greedy/flags"
     translate_all "$out/bin" "$best" "$folder/greedy"
-    decode_average "$folder"
+    convtext_tune_penalty "$out/bin" "$folder/average.pt" "$valid" "$folder/averaged-greedy/flags"
+    translate_all "$out/bin" "$folder/average.pt" "$folder/averaged-greedy"
+    convtext_tune_search "$out/bin" "$folder/average.pt" "$valid" "$folder/averaged-search/flags" "$out/lm.de.pt" --weights 0
+    translate_all "$out/bin" "$folder/average.pt" "$folder/averaged-search"
+    convtext_tune_search "$out/bin" "$folder/average.pt" "$valid" "$folder/averaged-search-lm/flags" "$out/lm.de.pt"
+    translate_all "$out/bin" "$folder/average.pt" "$folder/averaged-search-lm"
+    ((${#judges[@]} != 0)) || continue
+    # A wider beam holds more for the judges to choose from; the search alone gains less than 0.1 by it.
+    judged="$folder/averaged-search-lm-judged"
+    mkdir -p "$judged"
+    convtext_newer "$judged/search" "$folder/averaged-search-lm/flags" ||
+        sed 's/^--ctc-beam=.*/--ctc-beam=30/' "$folder/averaged-search-lm/flags" >"$judged/search"
+    convtext_tune_judges "$out/bin" "$folder/average.pt" "$valid" "$judged/flags" "$judged/search" "${judges[@]}"
+    translate_all "$out/bin" "$folder/average.pt" "$judged"
 done
 
 # The row channel alone has no translations to tell of.

@@ -28,8 +28,6 @@ PARAMETERS = re.compile(r"num\. shared model params: ([\d,]+)")
 
 def training_of(folder: Path) -> List[str]:
     """Parameters in millions and minutes of training, as the log and the last checkpoint have them."""
-    if not (folder / "train.log").exists():  # the average of other rows
-        return ["", ""]
     counts = PARAMETERS.findall((folder / "train.log").read_text(encoding="utf-8"))
     path = folder / "checkpoints" / "checkpoint_last.pt"
     try:

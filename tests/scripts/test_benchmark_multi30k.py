@@ -25,12 +25,6 @@ SCRIPT = Path(__file__).resolve().parent.parent.parent / "scripts" / "benchmark_
             1,
             "--from is for the CTC rows and autoregressive; found lstm in --rows.",
         ),
-        (
-            ["--rows", "soup", "--from", "{data}/DISTILLED", "--distilled", "{data}"],
-            1,
-            "the row soup needs --from with two checkpoints or more.",
-        ),
-        (["--rows", "soup"], 1, "the row soup needs --from with two checkpoints or more."),
     ],
 )
 def test_a_wrong_command_is_refused_before_any_work(tmp_path, arguments, code, message):

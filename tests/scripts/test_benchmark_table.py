@@ -1,7 +1,6 @@
 """scripts/benchmark_table.py: every system with its scores, and the mean of those with several seeds."""
 
 import re
-import shutil
 import statistics
 import sys
 from pathlib import Path
@@ -50,13 +49,6 @@ def test_a_row_for_every_system_and_the_mean_over_seeds(folder, capsys):
     mean = rf"{statistics.mean(seeds):.2f} ± {statistics.stdev(seeds):.2f} / "
     assert re.search(rf"^ctc +raw +20 +greedy +2 +{mean}", output, re.MULTILINE)
     assert output.count("±") == 3  # BLEU, chrF and tokenised BLEU of one system on one set
-
-
-def test_an_average_of_others_has_scores_and_no_training(folder, capsys):
-    shutil.copytree(folder / "ctc-20-seed1" / "greedy", folder / "soup-20-seed1-more" / "greedy")
-    assert benchmark_table.main([str(folder), "--tests", "t"]) == 0
-    score = sacrebleu.corpus_bleu(OUTPUTS["ctc-20-seed1"], [REFERENCES]).score
-    assert re.search(rf"^soup +more +1 +20 +greedy +{score:.2f} / ", capsys.readouterr().out, re.MULTILINE)
 
 
 def test_a_system_is_told_from_its_data_even_if_that_has_a_seed_in_its_name():

@@ -9,9 +9,13 @@ from fairseq_convtext.models import bytenet, bytenet_deconv  # noqa: F401  (regi
 
 
 def preset(args: Any, **values: Any) -> None:
-    """Fill in what the command line left open. Runs on a DictConfig too, when a checkpoint is loaded."""
+    """Fill in what the command line left open. Runs on a DictConfig too, when a checkpoint is loaded.
+
+    What is there is left alone: OmegaConf 2.0, of fairseq 0.12.2, empties a list that is assigned to its own place.
+    """
     for name, value in values.items():
-        setattr(args, name, safe_getattr(args, name, value))
+        if safe_getattr(args, name) is None:
+            setattr(args, name, value)
 
 
 @register_model_architecture("bytenet_deconv", "bytenet_deconv_tiny")

@@ -5,6 +5,9 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
+import torch
+
 SCRIPT = Path(__file__).resolve().parents[2] / "scripts" / "lib" / "bfloat16_train.py"
 FLAGS = """
     --task translation --arch transformer_tiny --dropout 0 --criterion cross_entropy --optimizer adam --lr 2e-3
@@ -20,6 +23,8 @@ def last_loss(*command):
 
 
 def test_a_stock_model_learns_as_in_float32(corpus):
+    if not hasattr(torch.serialization, "add_safe_globals"):
+        pytest.skip("with fairseq 0.12.2 no transformer trains in bfloat16 under torch 2.1: attn_mask dtype")
     plain = last_loss(sys.executable, "-m", "fairseq_cli.train", corpus)
     half = last_loss(sys.executable, SCRIPT, corpus)
     # With frozen weights the loss stays near log2(16) = 4 bits.

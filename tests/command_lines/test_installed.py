@@ -27,6 +27,8 @@ def installed(tmp_path_factory):
     for needed in ("pip", "setuptools"):
         if importlib.util.find_spec(needed) is None:
             pytest.skip(f"{needed} is not installed")
+    if not any(map(importlib.util.find_spec, ("setuptools.command.bdist_wheel", "wheel"))):
+        pytest.skip("wheel, which setuptools needs before version 70.1, is not installed")
     source, target = tmp_path_factory.mktemp("source"), tmp_path_factory.mktemp("installed")
     for name in ("setup.py", "pyproject.toml"):
         shutil.copy(PROJECT / name, source)

@@ -1,11 +1,14 @@
 """train -> validate -> generate -> interactive, through the real command lines."""
 
+from argparse import Namespace
+
 import pytest
 import torch
 from fairseq.logging.progress_bar import SimpleProgressBar
 from fairseq.sequence_generator import SequenceGenerator
 
 from fairseq_convtext.models.bytenet_deconv import BytenetDeconvDecoder, BytenetDeconvModel
+from fairseq_convtext.tasks.parallel_generator import reasons_for_stock_generator
 from tests.command_lines.commands import lines, run
 from tests.command_lines.conftest import SENTENCES, translate
 
@@ -124,6 +127,11 @@ def test_both_tasks_agree_on_options_of_the_search(corpus, user_dir, checkpoint,
         assert lines(wide, "H") == lines(stock, "H")
     if "--min-len" in flags and flags[-1]:
         assert min(tokens) >= 3  # a length that fairseq counts with EOS
+
+
+@pytest.mark.parametrize("name, value, asks", [("min_len", 0, True), ("min_len", 1, False), ("sampling", None, False)])
+def test_a_zero_asks_for_the_stock_generator_where_it_allows_more_and_none_does_not(name, value, asks):
+    assert reasons_for_stock_generator([None], Namespace(**{name: value}), None, {}) == [name] * asks
 
 
 @pytest.mark.parametrize("task", ["translation", "translation_convtext"])

@@ -107,10 +107,10 @@ def test_a_translation_that_a_judge_cannot_read_does_not_stop_the_others():
 
 
 def test_a_canvas_judges_the_same_a_few_sentences_at_a_time(monkeypatch):
-    rows, translations = [2, 0, 0, 2], TRANSLATIONS  # none of sentence 1
+    rows = [2, 0, 0, 2]  # none of sentence 1
     wanted = log_probs(judge("ctc"), rows=rows)
     monkeypatch.setattr(rescoring, "CANVAS_SCORES", 1)
-    torch.testing.assert_close(log_probs(judge("ctc"), rows=rows, translations=translations), wanted)
+    torch.testing.assert_close(log_probs(judge("ctc"), rows=rows), wanted)
 
 
 def test_any_number_of_translations_is_judged(monkeypatch):

@@ -15,18 +15,20 @@
 #                     less-dropout for the large data of scripts/distill_multi30k.sh
 #                     short-canvas less-dropout with 1.5 S + 2 canvas positions in the place of 2 S: faster
 #                     best         consistency and word-dropout together
+#                     dag          a directed acyclic graph on three canvas positions per source token in the place of CTC
+#                     dag-glancing the same with glancing
 #                     autoregressive  the sibling: causal blocks as many and as wide on the same encoder
 #                     channel      word-dropout from German to English, only trained: a judge for the others
 #   --updates N     updates of all rows but transformer; those of this project take 2,048 tokens (default: 2400)
 #   --seed N        (default: 1)
 #   --distilled BIN train on what scripts/distill.sh made in place of the original pairs; BIN is FOLDER/bin, and the
 #                   rows are called after FOLDER
-#   --from CKPT     CTC rows and autoregressive begin with the weights of CKPT, such as the average of a row on other
+#   --from CKPT     rows of CTC and graphs and autoregressive begin with the weights of CKPT, such as the average of a row on other
 #                   data, and half the learning rate; needs --distilled, which the row is called after
 #   --judges CKPT,CKPT,...  models that choose among the 30 best of the search with the n-gram model, such as averages of
-#                   other seeds or the rows autoregressive and channel: one way of decoding more, for the CTC rows
+#                   other seeds or the rows autoregressive and channel: one way of decoding more, for these rows
 # Every system of this project is decoded in several ways: greedily, from the average of its five best checkpoints,
-# and by CTC search without and with an n-gram model. Killed and started again, it goes on where it was. Checkpoints,
+# and by a search without and with an n-gram model. Killed and started again, it goes on where it was. Checkpoints,
 # blank penalty and search weights are chosen by BLEU on val; the tests are translated with that choice only.
 set -euo pipefail
 source "$(dirname "${BASH_SOURCE[0]}")/lib/checkpoint.sh"
@@ -36,7 +38,7 @@ if [[ $# -eq 0 || "$1" == -h || "$1" == --help ]]; then
     exit $(($# == 0 ? 2 : 0))
 fi
 data="$1" out="" rows=transformer,fconv,lstm,position,ctc,bytenet,glancing,feedback,word-dropout,consistency,best
-rows+=,autoregressive,channel
+rows+=,dag,dag-glancing,autoregressive,channel
 updates=2400 seed=1 distilled="" from="" judges=()
 shift
 while [[ $# -gt 0 ]]; do
@@ -85,6 +87,9 @@ source "$(dirname "${BASH_SOURCE[0]}")/lib/env.sh"
 source "$ROOT/scripts/lib/recipe.sh"
 out="${out:-$ROOT/data-bin/multi30k}"
 
+dag=(--target-alignment dag --criterion convtext_dag --upsample-strides 3 --length-bound-a 3 --length-bound-b 2
+    --longest-jump 12)
+
 # flags_of ROW: what the row adds to the common flags of its kind.
 flags_of() {
     case "$1" in
@@ -106,6 +111,8 @@ flags_of() {
         channel) echo --word-dropout 0.1 --source-lang de --target-lang en ;;
         less-dropout) echo --spatial-dropout 0.1 ;;
         short-canvas) echo --spatial-dropout 0.1 --length-bound-a 1.5 --length-bound-b 2 ;;
+        dag) echo "${dag[@]}" ;;
+        dag-glancing) echo "${dag[@]}" --glancing-ratio "0.5:0.1@$updates" ;;
         # Every sentence is there twice: half the sentences, the same time.
         consistency) echo --consistency 0.2 --max-tokens 1024 ;;
         best) echo --consistency 0.2 --max-tokens 1024 --word-dropout 0.1 ;;
@@ -118,7 +125,7 @@ kind_of() {
     case "$1" in
         transformer | fconv | lstm) echo stock ;;
         autoregressive) echo sibling ;;
-        position) echo position ;;
+        position | dag*) echo "${1%%-*}" ;;
         *) echo ctc ;;
     esac
 }
@@ -126,8 +133,8 @@ chosen=()
 [[ "$rows" == none ]] || IFS=, read -r -a chosen <<<"$rows"
 for row in ${chosen[@]+"${chosen[@]}"}; do
     flags_of "$row" >/dev/null
-    [[ -z "$from" || "$(kind_of "$row")" =~ ^(ctc|sibling)$ ]] ||
-        convtext_fail "--from is for the CTC rows and autoregressive; found $row in --rows."
+    [[ -z "$from" || "$(kind_of "$row")" =~ ^(ctc|dag|sibling)$ ]] ||
+        convtext_fail "--from is for the rows of CTC and graphs and for autoregressive; found $row in --rows."
 done
 
 # translate_all BIN CHECKPOINT FOLDER: val and the tests with the flags in FOLDER/flags.
@@ -178,6 +185,15 @@ flags_file() {
     [[ -e "$1/flags" ]] || { printf '%s\n' "${@:2}" >"$1/flags.part" && mv "$1/flags.part" "$1/flags"; }
 }
 
+# tune_greedy CHECKPOINT FOLDER: FOLDER/flags, with the blank penalty where there are blanks.
+tune_greedy() {
+    if [[ "$kind" == ctc ]]; then
+        convtext_tune_penalty "$out/bin" "$1" "$valid" "$2/flags"
+    else
+        flags_file "$2" --beam=1
+    fi
+}
+
 # Texts, subwords, binarised data and n-gram model.
 make_corpus() {
     local split language
@@ -226,8 +242,8 @@ for row in ${chosen[@]+"${chosen[@]}"}; do
         translate_all "$out/bin" "$folder/average.pt" "$folder/beam-5"
         continue
     fi
-    [[ "$kind" == ctc ]] || flags+=(--target-alignment position --criterion label_smoothed_cross_entropy --label-smoothing 0.1)
-    # scripts/length_bound_coverage.py: twice the source is enough for all but 5 of the training pairs.
+    [[ "$kind" != position ]] || flags+=(--target-alignment position --criterion label_smoothed_cross_entropy --label-smoothing 0.1)
+    # scripts/length_bound_coverage.py: for CTC twice the source is enough for all but 5 of the training pairs.
     KEEP_CHECKPOINTS=10 convtext_train "$bin" "$folder" "$updates" --arch bytenet_deconv_tiny --length-bound-b 0 \
         --max-tokens 2048 --warmup-updates 400 --save-interval-updates 300 --seed "$seed" ${flags[@]+"${flags[@]}"}
     average "$folder" --best "$(checkpoints_kept "$folder" 5)"
@@ -235,13 +251,13 @@ for row in ${chosen[@]+"${chosen[@]}"}; do
     convtext_step "Translating with $row"
     best="$folder/checkpoints/checkpoint_best.pt"
     if [[ "$kind" == position ]]; then
-        flags_file "$folder/greedy" --beam=1
+        tune_greedy "$best" "$folder/greedy"
         translate_all "$out/bin" "$best" "$folder/greedy"
         continue
     fi
-    convtext_tune_penalty "$out/bin" "$best" "$valid" "$folder/greedy/flags"
+    tune_greedy "$best" "$folder/greedy"
     translate_all "$out/bin" "$best" "$folder/greedy"
-    convtext_tune_penalty "$out/bin" "$folder/average.pt" "$valid" "$folder/averaged-greedy/flags"
+    tune_greedy "$folder/average.pt" "$folder/averaged-greedy"
     translate_all "$out/bin" "$folder/average.pt" "$folder/averaged-greedy"
     convtext_tune_search "$out/bin" "$folder/average.pt" "$valid" "$folder/averaged-search/flags" "$out/lm.de.pt" --weights 0
     translate_all "$out/bin" "$folder/average.pt" "$folder/averaged-search"

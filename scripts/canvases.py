@@ -3,7 +3,7 @@
 import argparse
 import sys
 from pathlib import Path
-from typing import Any, Callable, Dict, List, NamedTuple, Optional
+from typing import Any, Callable, Dict, List, NamedTuple, Optional, Union
 
 import torch
 from benchmark_report import positive
@@ -15,6 +15,7 @@ from tqdm import tqdm
 ROOT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT))
 from fairseq_convtext.decoding.one_pass import Symbols, best_symbols  # noqa: E402
+from fairseq_convtext.decoding.path_beam import Graph  # noqa: E402
 from fairseq_convtext.decoding.prefix_beam import SearchOptions  # noqa: E402
 from fairseq_convtext.errors import ConvTextError  # noqa: E402
 
@@ -23,7 +24,7 @@ class Canvas(NamedTuple):
     """One batch: sentence ids, what the model would write at each position, the bounds, and what the model has read."""
 
     ids: List[int]
-    symbols: Symbols
+    symbols: Union[Symbols, Graph]
     bound: Tensor
     net_input: Dict[str, Tensor]
 
@@ -60,7 +61,7 @@ def read_canvases(options: argparse.Namespace, search: Optional[SearchOptions] =
     """The network runs once over the subset; ``search`` tells what a search with these options would read.
 
     Raises:
-        InputError: no checkpoint, not a CTC model, or another number of references than sentences.
+        InputError: no checkpoint, no canvas to search, or another number of references than sentences.
         ConvTextError: a checkpoint or language model of another dictionary.
     """
     references = read_lines(options.reference)
@@ -77,8 +78,11 @@ def read_canvases(options: argparse.Namespace, search: Optional[SearchOptions] =
         raise InputError(f"{options.path} is no checkpoint of fairseq that can be read: {error}") from error
     model = models[0].eval()
     decoder = model.decoder
-    if not getattr(decoder, "is_ctc", False):
+    alignment = getattr(decoder, "target_alignment", None)
+    if search is None and alignment != "ctc":
         raise InputError(f"{options.path} was not trained with --target-alignment ctc, and only CTC has a blank")
+    if alignment not in ("ctc", "dag"):
+        raise InputError(f"{options.path} was not trained with --target-alignment ctc or dag: nothing to search")
     if search is not None and search.lm is not None:
         search.lm.check_dictionary(task.target_dictionary.symbols)
     task.load_dataset(options.subset)
@@ -94,10 +98,11 @@ def read_canvases(options: argparse.Namespace, search: Optional[SearchOptions] =
                 continue
             encoder_out = model.encoder(batch["net_input"]["src_tokens"])
             if search is None:
-                symbols = best_symbols(decoder.canvas(encoder_out), decoder.project, decoder.forbidden, decoder.blank)
+                forbidden = decoder.alignment.forbidden
+                symbols = best_symbols(decoder.canvas(encoder_out), decoder.project, forbidden, decoder.blank)
             else:
                 symbols = decoder.candidates(encoder_out, search)
-            tables = Symbols(*(table[rows] for table in symbols))
+            tables = type(symbols)(*(table[rows] for table in symbols))
             read = {name: batch["net_input"][name][rows] for name in ("src_tokens", "src_lengths")}
             # Recurrent encoders of fairseq, which may judge, want no column that is all padding.
             read["src_tokens"] = read["src_tokens"][:, read["src_tokens"].ne(task.source_dictionary.pad()).any(dim=0)]

@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
-"""Every option of this project's models, criterion and task, with what it does and its default.
+"""Every option of this project's models, criterions and task, with what it does and its default.
 
-  options.py [bytenet_deconv] [bytenet] [convtext_ctc] [translation_convtext]       default: all four
+  options.py [bytenet_deconv] [bytenet] [convtext_ctc] [convtext_dag] [translation_convtext]       default: all
 
 fairseq-train --help shows none of them: fairseq prints the help before it knows the model.
 """
@@ -17,6 +17,7 @@ if __name__ == "__main__":  # what fairseq logs while it is imported is no part 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 from fairseq.dataclass.utils import gen_parser_from_dataclass  # noqa: E402
 
+from fairseq_convtext.criterions.canvas import CanvasConfig  # noqa: E402
 from fairseq_convtext.criterions.convtext_ctc import ConvtextCtcConfig  # noqa: E402
 from fairseq_convtext.models.bytenet_config import BytenetConfig  # noqa: E402
 from fairseq_convtext.models.bytenet_deconv_config import BytenetDeconvConfig  # noqa: E402
@@ -26,6 +27,7 @@ CONFIGS = {
     "bytenet_deconv": ("--arch bytenet_deconv", BytenetDeconvConfig),
     "bytenet": ("--arch bytenet", BytenetConfig),
     "convtext_ctc": ("--criterion convtext_ctc", ConvtextCtcConfig),
+    "convtext_dag": ("--criterion convtext_dag", CanvasConfig),
     "translation_convtext": ("--task translation_convtext", TranslationConvtextConfig),
 }
 

@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""Find the weights of the models that judge what a CTC search has found: BLEU on the validation set.
+"""Find the weights of the models that judge what a search has found: BLEU on the validation set.
 
   tune_judges.py DATA --path checkpoint_best.pt --reference valid.de --search FLAGS --judges CHECKPOINT [CHECKPOINT ...]
 
@@ -26,7 +26,8 @@ from torch import Tensor
 from tqdm import tqdm
 
 from fairseq_convtext.decoding.ngram import NgramModel
-from fairseq_convtext.decoding.prefix_beam import Prefixes, SearchOptions, prefix_beam_search
+from fairseq_convtext.decoding.path_beam import beam_search
+from fairseq_convtext.decoding.prefix_beam import Prefixes, SearchOptions
 from fairseq_convtext.decoding.rescoring import combined, first_of_beams, judgements
 from fairseq_convtext.errors import ConvTextError
 from fairseq_convtext.tasks.judges import load_judges
@@ -57,7 +58,7 @@ class Hypotheses:
         self.bleu = BLEU(references=[[canvases.references[key] for key in self.ids]])
         dictionary = canvases.task.target_dictionary
         for canvas in tqdm(canvases.batches, desc="search and judges", unit="batch", disable=None):
-            beams = first_of_beams(prefix_beam_search(canvas.symbols, canvas.bound, search, canvases.eos), most)
+            beams = first_of_beams(beam_search(canvas.symbols, canvas.bound, search, canvases.eos), most)
             self.beams.append(beams)
             self.judged.append([judgements(judge, canvas.net_input, beams) for judge in judges])
             self.texts.append(

@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""Find the weights of the CTC search with a language model: BLEU on the validation set for a grid.
+"""Find the weights of the search with a language model: BLEU on the validation set for a grid.
 
   tune_search.py DATA --path checkpoint_best.pt --reference valid.de --lm lm.de.pt [--beam 10]
 
@@ -23,13 +23,14 @@ from corpus_checks import InputError
 from tqdm import tqdm
 
 from fairseq_convtext.decoding.ngram import NgramModel
-from fairseq_convtext.decoding.prefix_beam import SearchOptions, prefix_beam_search
+from fairseq_convtext.decoding.path_beam import beam_search
+from fairseq_convtext.decoding.prefix_beam import SearchOptions
 from fairseq_convtext.errors import ConvTextError
 
 
 def hypotheses(canvas: Canvas, search: SearchOptions, eos: int) -> List[torch.Tensor]:
     """The best tokens of every sentence of a batch."""
-    best = prefix_beam_search(canvas.symbols, canvas.bound, search, eos)
+    best = beam_search(canvas.symbols, canvas.bound, search, eos)
     return [tokens[:length] for tokens, length in zip(best.tokens[:, 0], best.lengths[:, 0])]
 
 

@@ -1,3 +1,3 @@
 """fairseq criterions: thin glue over losses/."""
 
-from fairseq_convtext.criterions import convtext_ctc  # noqa: F401
+from fairseq_convtext.criterions import convtext_ctc, convtext_dag  # noqa: F401

@@ -1,12 +1,13 @@
 """What a search tries at each canvas position: the best symbols, with the scores of the others never kept."""
 
+import math
 from typing import Iterator, Tuple, Union
 
 import torch
 from torch import Tensor, nn
 
 from fairseq_convtext.decoding.one_pass import Symbols, rows_at_once
-from fairseq_convtext.decoding.top_k import Scaling, top_k
+from fairseq_convtext.decoding.top_k import Scaling, scaled_scores, top_k
 from fairseq_convtext.modules.int8 import Int8Linear, quantised
 from fairseq_convtext.modules.masking import padding_mask
 
@@ -50,6 +51,29 @@ class SearchProjection:
             found.append(table.new_zeros(*inside.shape, *table.shape[1:]))
             found[-1][inside] = table
         return Symbols(*found)
+
+    def likeliest(self, features: Tensor, where: Tensor, count: int) -> Tuple[Tensor, Tensor]:
+        """The best symbols of some positions, the blank not among them, with their probabilities among all the others.
+
+        Args:
+            features: ``(batch, positions, channels)`` canvas.
+            where: ``(batch, positions)`` which positions.
+            count: how many symbols; all if there are fewer.
+
+        Returns:
+            ``(batch, positions, count)`` symbols and float32 log-probabilities, best first; -inf elsewhere.
+        """
+        count = min(count, len(self.ids) - 1)
+        tokens = self.ids.new_zeros(*where.shape, count)
+        log_probs = torch.full(tokens.shape, -math.inf, device=features.device)
+        found = []
+        for product, scaling in self.products(features, where):
+            scores = scaled_scores(product, scaling)[:, :-1]
+            best = scores.topk(count, dim=1)
+            found.append((self.ids[best.indices], best.values - scores.logsumexp(dim=1, keepdim=True)))
+        if found:
+            tokens[where], log_probs[where] = (torch.cat(parts) for parts in zip(*found))
+        return tokens, log_probs
 
     def products(self, features: Tensor, inside: Tensor) -> Iterator[Tuple[Tensor, Scaling]]:
         """The scores before the softmax of the positions ``inside`` ``(batch, positions)``, in parts for top_k.py.

@@ -38,8 +38,8 @@ class OnePass(NamedTuple):
 
     Attributes:
         tokens: ids, EOS last.
-        log_probs: log-probability of each at its canvas position; 0 for an EOS that only the end of the canvas
-            implies.
+        log_probs: log-probability of each at its canvas position, with that of the jump there on a graph; 0 for an EOS
+            that only the end of the canvas implies.
         positions: canvas position of each.
         adjacent: true where no blank stands between a token and the one before it, so that the same token twice
             would read as one; CTC only.

@@ -26,7 +26,8 @@ class SearchOptions(NamedTuple):
     Attributes:
         beam: prefixes kept.
         candidates: tokens tried at each position at most, the best ones besides the blank.
-        least_probability: what a token must have at a position to be tried there, among the candidates and the blank.
+        least_probability: what a token must have at a position to be tried there: with CTC among the candidates and
+            the blank, on a graph among all tokens that may be written, and the best one is tried in any case.
         lm: language model, or None.
         lm_weight: of its log-probability, in nats like CTC's own; not negative.
         token_bonus: added for every token, against the shortness that both models prefer.

@@ -1,6 +1,6 @@
 """How probable models find given translations, many of each sentence, in one pass and without a loop over positions.
 
-A CTC canvas is written once for a sentence, and each translation is summed over its alignments. An autoregressive
+A canvas is written once for a sentence, and each translation is summed over its alignments or paths. An autoregressive
 model reads each translation as in training, all positions at once (noisy parallel decoding, arXiv 1711.02281, section
 3.3): it knows which neighbours agree, which a canvas cannot. A model of the other direction, a channel model (arXiv
 1908.05731, section 2), reads each translation and tells how probable the source is: it knows what is missing.
@@ -14,7 +14,6 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from fairseq_convtext.decoding.prefix_beam import Prefixes, reordered
-from fairseq_convtext.losses.ctc import log_likelihoods
 from fairseq_convtext.modules.masking import pad_right, padding_mask
 
 # What an impossible translation costs in nats: finite, so that where all are impossible the others still decide.
@@ -22,13 +21,14 @@ IMPOSSIBLE = -1e4
 # Translations that are scored at once where each has scores of its own for the whole vocabulary: these should stay in
 # a processor's cache.
 AT_ONCE = 64
-# Scores (positions x vocabulary) of CTC canvases that exist at a time.
+# Scores (positions x vocabulary) of canvases that exist at a time.
 CANVAS_SCORES = 1 << 24
 
 
-def writes_ctc_canvas(model: Any) -> bool:
-    """Whether the model's translations are read off a CTC canvas."""
-    return bool(getattr(getattr(model, "decoder", None), "is_ctc", False))
+def sums_over_canvas(model: Any) -> bool:
+    """Whether the model has a canvas on which a translation can be written in many ways, by CTC or as a graph."""
+    alignment = getattr(getattr(model, "decoder", None), "alignment", None)
+    return getattr(alignment, "searchable", False)
 
 
 def is_autoregressive(model: Any) -> bool:
@@ -37,13 +37,13 @@ def is_autoregressive(model: Any) -> bool:
     if not hasattr(model, "encoder") or decoder is None:
         return False
     # Parallel models: this project's, and fairseq's own.
-    if hasattr(decoder, "is_ctc") or hasattr(model, "allow_length_beam"):
+    if hasattr(decoder, "target_alignment") or hasattr(model, "allow_length_beam"):
         return False
     return getattr(decoder, "adaptive_softmax", None) is None
 
 
 class Judge(NamedTuple):
-    """A model that ``writes_ctc_canvas`` or ``is_autoregressive``, in evaluation mode.
+    """A model that ``sums_over_canvas`` or ``is_autoregressive``, in evaluation mode.
 
     Attributes:
         model: with dictionaries as fairseq's encoders and decoders have them.
@@ -74,8 +74,8 @@ def translation_log_probs(
     model = judge.model
     if not judge.backwards:
         encoder_out = model.encoder(net_input["src_tokens"], src_lengths=net_input["src_lengths"])
-        if writes_ctc_canvas(model):
-            return _by_ctc(model, encoder_out, rows, targets, lengths)
+        if sums_over_canvas(model):
+            return _by_canvas(model, encoder_out, rows, targets, lengths)
     scores = []
     for start in range(0, len(rows), AT_ONCE):
         part = slice(start, start + AT_ONCE)
@@ -89,7 +89,7 @@ def translation_log_probs(
     return torch.cat(scores)
 
 
-def _by_ctc(model: Any, encoder_out: Any, rows: Tensor, targets: Tensor, lengths: Tensor) -> Tensor:
+def _by_canvas(model: Any, encoder_out: Any, rows: Tensor, targets: Tensor, lengths: Tensor) -> Tensor:
     decoder, bound = model.decoder, encoder_out["bound"]
     canvas = decoder.canvas(encoder_out)
     scores = torch.empty(len(rows), dtype=torch.float32, device=canvas.device)
@@ -99,8 +99,8 @@ def _by_ctc(model: Any, encoder_out: Any, rows: Tensor, targets: Tensor, lengths
         here = (rows >= start) & (rows < start + step)
         if bool(here.any()):
             part = slice(start, start + step)
-            given = rows[here] - start, targets[here], bound[part], lengths[here]
-            scores[here] = log_likelihoods(decoder.project(canvas[part]), *given, decoder.blank)
+            given = rows[here] - start, targets[here], lengths[here]
+            scores[here] = decoder.alignment.log_likelihoods(canvas[part], bound[part], decoder.project, *given)
     return scores.clamp(min=IMPOSSIBLE)
 
 
@@ -127,9 +127,9 @@ def _backwards(model: Any, net_input: Dict[str, Tensor], rows: Tensor, targets: 
     read.scatter_(1, lengths[:, None], dictionary.eos())
     encoder_out = model.encoder(read, src_lengths=lengths + 1)
     written, written_lengths = sources[rows][:, :-1], source_lengths[rows] - 1
-    if writes_ctc_canvas(model):
+    if sums_over_canvas(model):
         each = torch.arange(len(rows), device=rows.device)
-        scores = _by_ctc(model, encoder_out, each, written, written_lengths)
+        scores = _by_canvas(model, encoder_out, each, written, written_lengths)
     else:
         scores = _autoregressive(model, encoder_out, written, written_lengths)
     return torch.empty_like(scores).scatter_(0, order, scores)
@@ -163,7 +163,7 @@ def hypotheses_in(prefixes: Prefixes) -> Tensor:
 
 def longest_read(judge: Judge) -> float:
     """Tokens, EOS included, of the longest translation that the judge can read."""
-    if not judge.backwards and writes_ctc_canvas(judge.model):
+    if not judge.backwards and sums_over_canvas(judge.model):
         return math.inf  # it reads none; its canvas decides
     limit = (judge.model.encoder if judge.backwards else judge.model.decoder).max_positions()
     return limit if isinstance(limit, int) else math.inf

@@ -49,12 +49,17 @@ def top_k(product: Tensor, scaling: Scaling, k: int) -> Tuple[Tensor, Tensor, Te
     return tuple(map(torch.from_numpy, search_classes(*(table.numpy() for table in (product, rows, columns, bias)), k)))
 
 
-def top_k_of_scores(product: Tensor, scaling: Scaling, k: int) -> Tuple[Tensor, Tensor, Tensor]:
-    """``top_k`` with all scores in memory."""
+def scaled_scores(product: Tensor, scaling: Scaling) -> Tensor:
+    """float32 ``(rows, width)``."""
     scores = product.float()
     if scaling.rows is not None:
         scores = scores * scaling.columns * scaling.rows[:, None]
-    scores = scores + scaling.bias
+    return scores + scaling.bias
+
+
+def top_k_of_scores(product: Tensor, scaling: Scaling, k: int) -> Tuple[Tensor, Tensor, Tensor]:
+    """``top_k`` with all scores in memory."""
+    scores = scaled_scores(product, scaling)
     return (*scores[:, :-1].topk(k, dim=1), scores[:, -1])
 
 

@@ -193,6 +193,26 @@ def ctc_loss(logits: Tensor, targets: Tensor, lengths: Tensor, target_lengths: T
     return _GatheredCTC.apply(logits, targets, lengths, target_lengths, blank)
 
 
+def emissions_of_targets(logits: Tensor, rows: Tensor, symbols: Tensor) -> Iterator[Tuple[slice, Tensor]]:
+    """``gather_emissions`` for any number of targets of every canvas, some of them at a time.
+
+    Args:
+        logits: ``(batch, positions, vocabulary)``.
+        rows: ``(targets,)`` the canvas of each target.
+        symbols: ``(targets, symbols)`` what is asked for.
+
+    Yields:
+        which targets, and float32 ``(those targets, positions, symbols)``.
+    """
+    normaliser = torch.cat([logits[part].float().logsumexp(dim=2) for part in vocabulary_slices(logits)])
+    columns = torch.arange(logits.size(1), device=logits.device)[None, :, None]
+    for start in range(0, len(rows), TARGETS_AT_ONCE):
+        part = slice(start, start + TARGETS_AT_ONCE)
+        row = rows[part]
+        scores = logits[row[:, None, None], columns, symbols[part][:, None, :]].float()
+        yield part, scores - normaliser[row][:, :, None]
+
+
 @torch.no_grad()
 def log_likelihoods(
     logits: Tensor, rows: Tensor, targets: Tensor, lengths: Tensor, target_lengths: Tensor, blank: int
@@ -210,15 +230,11 @@ def log_likelihoods(
     Returns:
         float32 ``(targets,)``; -inf where the canvas is too short.
     """
-    normaliser = torch.cat([logits[part].float().logsumexp(dim=2) for part in vocabulary_slices(logits)])
-    columns = torch.arange(logits.size(1), device=logits.device)
     found = []
-    for start in range(0, len(rows), TARGETS_AT_ONCE):
-        part = slice(start, start + TARGETS_AT_ONCE)
-        row, states = rows[part], interleave_blanks(targets[part], blank)
-        emissions = logits[row[:, None, None], columns[None, :, None], states[:, None, :]].float()
-        alpha, scale = forward_scores(emissions - normaliser[row][:, :, None], states)
-        found.append(path_total(alpha, scale, lengths[row], 2 * target_lengths[part] + 1).float())
+    all_states = interleave_blanks(targets, blank)
+    for part, emissions in emissions_of_targets(logits, rows, all_states):
+        alpha, scale = forward_scores(emissions, all_states[part])
+        found.append(path_total(alpha, scale, lengths[rows[part]], 2 * target_lengths[part] + 1).float())
     return torch.cat(found)
 
 

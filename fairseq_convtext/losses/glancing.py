@@ -1,17 +1,22 @@
-"""Glancing training (arXiv 2008.07905) on a CTC canvas: a share of the positions is shown its aligned symbol.
+"""Glancing training (arXiv 2008.07905): a share of the positions is shown the symbol that the best alignment has there.
 
 The worse the model's own reading, the more it is shown; what it is not shown it must infer from what it is. That
 teaches neighbouring positions to agree, which is what positions written all at once lack.
 """
 
 import re
-from typing import Callable, NamedTuple, Tuple
+from typing import Callable, Dict, NamedTuple, Tuple
 
 import torch
 from torch import Tensor
 
 from fairseq_convtext.errors import ConvTextError
 from fairseq_convtext.losses.ctc_alignment import best_alignment
+from fairseq_convtext.losses.dag import best_path
+
+# What a decoder gives besides the scores: the bounds ``(batch,)``, and what its alignment needs.
+Output = Dict[str, Tensor]
+Path = Callable[[Tensor, Output], Tuple[Tensor, Tensor]]
 
 
 class GlancingSchedule(NamedTuple):
@@ -46,7 +51,7 @@ def parse_schedule(text: str) -> GlancingSchedule:
 
 
 def choose_positions(wrong: Tensor, inside: Tensor, ratio: float) -> Tensor:
-    """As many positions as ratio times the wrong ones, drawn from all positions of the sentence alike.
+    """As many positions as ratio times the wrong ones, drawn from all that are ``inside`` alike.
 
     Args:
         wrong, inside: bool ``(batch, positions)``.
@@ -59,19 +64,44 @@ def choose_positions(wrong: Tensor, inside: Tensor, ratio: float) -> Tensor:
     return order < shown[:, None]
 
 
-def make_glance(
-    targets: Tensor, target_lengths: Tensor, blank: int, ratio: float
-) -> Callable[[Tensor, Tensor], Tuple[Tensor, Tensor]]:
+def ctc_path(targets: Tensor, target_lengths: Tensor, blank: int) -> Path:
+    """The best alignment on a CTC canvas: every position has its symbol, blanks included."""
+
+    def path(logits: Tensor, output: Output) -> Tuple[Tensor, Tensor]:
+        bound = output["bound"]
+        inside = torch.arange(logits.size(1), device=bound.device) < bound[:, None]
+        return best_alignment(logits, targets, bound, target_lengths, blank), inside
+
+    return path
+
+
+def dag_path(targets: Tensor, target_lengths: Tensor, blank: int) -> Path:
+    """The best path on a directed acyclic canvas: only the positions on it have a symbol, the others the blank."""
+
+    def path(logits: Tensor, output: Output) -> Tuple[Tensor, Tensor]:
+        places = best_path(logits, output["links"], targets, output["bound"], target_lengths)
+        # What has no place stands beyond the canvas, in a column that is cut off.
+        symbols = targets.new_full((len(targets), logits.size(1) + 1), blank)
+        symbols = symbols.scatter_(1, places, targets.masked_fill(places == logits.size(1), blank))[:, :-1]
+        return symbols, symbols != blank
+
+    return path
+
+
+def make_glance(path: Path, ratio: float) -> Path:
     """What a decoder calls between its two passes.
 
+    Args:
+        path: the right symbols, and which positions have one; of ``ctc_path`` or ``dag_path``.
+        ratio: how many positions are shown their symbol, as a share of those on the path that are wrong.
+
     Returns:
-        a function of the first pass's logits ``(batch, positions, vocabulary)`` and the bounds ``(batch,)`` that
-        gives the aligned symbols ``(batch, positions)`` and which of them to show, bool ``(batch, positions)``.
+        a function of the first pass's logits ``(batch, positions, vocabulary)`` and the rest of its output that gives
+        the symbols ``(batch, positions)`` and which of them to show, bool ``(batch, positions)``.
     """
 
-    def glance(logits: Tensor, bound: Tensor) -> Tuple[Tensor, Tensor]:
-        aligned = best_alignment(logits, targets, bound, target_lengths, blank)
-        inside = torch.arange(logits.size(1), device=bound.device) < bound[:, None]
-        return aligned, choose_positions((logits.argmax(dim=2) != aligned) & inside, inside, ratio)
+    def glance(logits: Tensor, output: Output) -> Tuple[Tensor, Tensor]:
+        symbols, inside = path(logits, output)
+        return symbols, choose_positions((logits.argmax(dim=2) != symbols) & inside, inside, ratio)
 
     return glance

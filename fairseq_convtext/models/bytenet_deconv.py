@@ -1,13 +1,13 @@
 """``bytenet_deconv``: dilated-convolution encoder, deconvolution decoder, all target positions in one pass.
 
 tokens -> SourceEncoder -> Upsampler (to the length bound) -> canvas -> output projection. The canvas is read by
-position or by CTC (``--target-alignment``).
+position, by CTC or as a graph (``--target-alignment``, alignments.py).
 """
 
 import functools
 import logging
 import math
-from typing import Any, Callable, Dict, List, Optional, Tuple
+from typing import Any, Callable, Dict, List, Optional, Tuple, Union
 
 import torch
 from fairseq.logging import metrics
@@ -21,13 +21,12 @@ from fairseq_convtext.decoding.one_pass import (
     NEG_INF,
     OnePass,
     Symbols,
-    best_symbols,
     normalised,
-    read_ctc,
-    read_position,
 )
-from fairseq_convtext.decoding.prefix_beam import Prefixes, SearchOptions, prefix_beam_search
+from fairseq_convtext.decoding.path_beam import Graph, beam_search
+from fairseq_convtext.decoding.prefix_beam import Prefixes, SearchOptions
 from fairseq_convtext.errors import ConvTextError
+from fairseq_convtext.models.alignments import ALIGNMENTS
 from fairseq_convtext.models.bytenet_deconv_config import BytenetDeconvConfig, complete_config
 from fairseq_convtext.models.bytenet_deconv_encoder import BytenetDeconvEncoder
 from fairseq_convtext.models.checks import check_references, check_task
@@ -37,8 +36,8 @@ from fairseq_convtext.modules.upsampler import Upsampler
 
 logger = logging.getLogger(__name__)
 
-# From the first pass's logits and the bounds to symbols and where to show them.
-Glance = Callable[[Tensor, Tensor], Tuple[Tensor, Tensor]]
+# From the first pass's logits and the rest of its output to symbols and where to show them.
+Glance = Callable[[Tensor, Dict[str, Tensor]], Tuple[Tensor, Tensor]]
 
 # Log-probability of what a canvas does not offer but a stock generator may force: an EOS before the canvas is
 # read to its end (--max-len-b), a token after it (--min-len). Finite, or the generator would find no hypothesis.
@@ -52,7 +51,8 @@ class BytenetDeconvDecoder(FairseqIncrementalDecoder):
         super().__init__(dictionary)
         self.cfg = cfg
         self.eos, self.pad, self.blank = dictionary.eos(), dictionary.pad(), dictionary.bos()
-        self.is_ctc = str(cfg.target_alignment) == "ctc"
+        self.target_alignment = str(cfg.target_alignment)
+        self.alignment = ALIGNMENTS[self.target_alignment](cfg, dictionary)
         self.upsampler = Upsampler(
             cfg.encoder_channels, cfg.upsample_strides, lambda: make_stack(cfg, cfg.decoder_layers)
         )
@@ -84,12 +84,17 @@ class BytenetDeconvDecoder(FairseqIncrementalDecoder):
         """What a first pass without gradient decides to show the second one; both draw the same dropout masks."""
         devices = [encoder_out["features"].device] if encoder_out["features"].is_cuda else []
         with torch.no_grad(), torch.random.fork_rng(devices):
-            symbols, where = glance(self.project(self.dropout(self.canvas(encoder_out))), encoder_out["bound"])
+            symbols, where = glance(*self.outputs(self.canvas(encoder_out), encoder_out["bound"]))
         # Autocast keeps the weights it has cast; older torch would hand the casts of this pass, which have no
         # gradient, to the second one.
         torch.clear_autocast_cache()
         # The rows of the output projection are the embeddings of the symbols, blank included.
         return math.sqrt(self.project.in_features) * F.embedding(symbols, self.project.weight), where
+
+    def outputs(self, canvas: Tensor, bound: Tensor) -> Tuple[Tensor, Dict[str, Tensor]]:
+        """``(batch, positions, vocabulary)`` scores of a canvas, the bounds, and what else its alignment needs."""
+        canvas = self.dropout(canvas)
+        return self.project(canvas), {"bound": bound, **self.alignment.outputs(canvas, bound)}
 
     def forward(
         self,
@@ -109,47 +114,43 @@ class BytenetDeconvDecoder(FairseqIncrementalDecoder):
             glance: for glancing training, see losses/glancing.py.
 
         Returns:
-            ``(batch, positions, vocabulary)`` scores, with positions = max(bound) for ``ctc`` and the smaller of
-            it and the columns of prev_output_tokens for ``position``; and a dictionary with ``attn`` (fairseq
-            asks for it), ``bound`` and the ``inner_logits`` of --intermediate-ctc-layers.
+            ``(batch, positions, vocabulary)`` scores, with positions = max(bound), or, for ``position``, the smaller
+            of it and the columns of prev_output_tokens; and a dictionary with ``attn`` (fairseq asks for it),
+            ``bound``, the ``links`` of ``dag`` and the ``inner_logits`` of --intermediate-ctc-layers.
         """
         if incremental_state is not None:
             return self.next_column(prev_output_tokens, encoder_out)
         with training_autocast(self, prev_output_tokens, str(self.cfg.compute_dtype)):
             inner: List[Tensor] = []
             canvas = self.canvas(encoder_out, None if glance is None else self.hints(encoder_out, glance), inner)
-            if not self.is_ctc:
+            if self.target_alignment == "position":
                 # The projection is the largest product: positions that have no target are left out of it.
                 canvas = canvas[:, : prev_output_tokens.size(1)]
-            logits = self.project(self.dropout(canvas))
-        return logits, {"attn": [None], "bound": encoder_out["bound"], "inner_logits": inner}
+            logits, extra = self.outputs(canvas, encoder_out["bound"])
+        return logits, {"attn": [None], "inner_logits": inner, **extra}
 
     def one_pass(self, encoder_out: Dict[str, Any]) -> OnePass:
         """The best hypothesis of every sentence, and the canvas left in ``encoder_out`` for who wants more."""
         if "one_pass" not in encoder_out:
             canvas = encoder_out["canvas"] = self.canvas(encoder_out)
-            if self.is_ctc:
-                symbols = best_symbols(canvas, self.project, self.forbidden, blank=self.blank)
-                bound, penalty = encoder_out["bound"], self.cfg.blank_penalty
-                encoder_out["one_pass"] = read_ctc(symbols, bound, self.blank, self.eos, penalty)
-            else:
-                symbols = best_symbols(canvas, self.project, self.forbidden, not_first=self.eos)
-                encoder_out["one_pass"] = read_position(symbols, encoder_out["bound"], self.eos)
+            encoder_out["one_pass"] = self.alignment.read(canvas, encoder_out["bound"], self.project)
         return encoder_out["one_pass"]
 
     def search(self, encoder_out: Dict[str, Any], options: SearchOptions) -> Prefixes:
-        """The beams of every sentence by CTC prefix search, best first; the network runs once."""
-        return prefix_beam_search(self.candidates(encoder_out, options), encoder_out["bound"], options, self.eos)
+        """The beams of every sentence, best first; the network runs once."""
+        return beam_search(self.candidates(encoder_out, options), encoder_out["bound"], options, self.eos)
 
     @torch.no_grad()
-    def candidates(self, encoder_out: Dict[str, Any], options: SearchOptions) -> Symbols:
+    def candidates(self, encoder_out: Dict[str, Any], options: SearchOptions) -> Union[Symbols, Graph]:
         """What a search tries at each position: with a language model, only tokens that its text has.
 
         If that is the training targets, the others were never one, and the projection, the largest product, gets by
         without their rows.
         """
         project = self.rows_of(options.lm)
-        return project.best_candidates(self.canvas(encoder_out), encoder_out["bound"], options.candidates)
+        return self.alignment.candidates(
+            self.canvas(encoder_out), encoder_out["bound"], project, options.candidates
+        )
 
     def rows_of(self, lm: Optional[NgramModel]) -> SearchProjection:
         """The projection onto what a search may write."""
@@ -158,7 +159,7 @@ class BytenetDeconvDecoder(FairseqIncrementalDecoder):
         made_for = (lm, type(self.project), version, weight.dtype, weight.device)
         if self.kept_rows is None or self.kept_rows[0] != made_for:
             ids = torch.arange(weight.size(0)) if lm is None else lm.seen
-            ids = ids[~torch.isin(ids, torch.tensor([self.blank, *self.forbidden]))]
+            ids = ids[~torch.isin(ids, torch.tensor([self.blank, *self.alignment.forbidden]))]
             if not len(ids):
                 raise ConvTextError("the text of the n-gram model (--ctc-lm) holds no token that could be written.")
             ids = F.pad(ids, (0, 1), value=self.blank).to(weight.device)
@@ -171,35 +172,36 @@ class BytenetDeconvDecoder(FairseqIncrementalDecoder):
             self.kept_rows = None
         return super().train(mode)
 
-    @property
-    def forbidden(self) -> List[int]:
-        """Ids that the canvas never writes. CTC hypotheses end where the canvas ends, so EOS is among them."""
-        return [self.pad, self.eos] if self.is_ctc else [self.pad, self.blank]
-
     def next_column(self, tokens: Tensor, encoder_out: Dict[str, Any]) -> Tuple[Tensor, Dict[str, Any]]:
         """Log-probabilities ``(batch * beam, 1, vocabulary)`` of token t = ``tokens.size(1) - 1``.
 
-        For ``ctc`` a column is the canvas position at which the best path is most certain of its t-th token: the
-        stock generator then sees the collapsed hypothesis, and a beam offers other tokens at the same places.
+        But for ``position`` a column is where the hypothesis that was read has its t-th token (``ctc``: where it is
+        most certain of it): the stock generator then sees that hypothesis, and a beam offers other tokens at the same
+        places.
         """
         best, rows, t = self.one_pass(encoder_out), encoder_out["rows"], tokens.size(1) - 1
+        searchable, forbidden = self.alignment.searchable, self.alignment.forbidden
         canvas, each = encoder_out["canvas"], torch.arange(tokens.size(0), device=tokens.device)
         column = min(t, best.tokens.size(1) - 1)
         known = t < best.lengths[rows]
-        offered = t < (best.lengths - 1 if self.is_ctc else encoder_out["bound"])[rows]
+        offered = t < (best.lengths - 1 if searchable else encoder_out["bound"])[rows]
         position = best.positions[rows, column].clamp(max=canvas.size(1) - 1)
-        log_probs = normalised(self.project(canvas[rows, position]), self.forbidden)
+        log_probs = normalised(self.project(canvas[rows, position]), forbidden)
         # The digits of the parallel generator: a product of other shape may differ in the last one.
         token = best.tokens[rows, column][:, None]
-        exact = torch.where(known & offered, best.log_probs[rows, column], log_probs.gather(1, token)[:, 0])
+        own = log_probs.gather(1, token)[:, 0]
+        exact = torch.where(known & offered, best.log_probs[rows, column], own)
+        # On a graph the jump counts too, and it is the same to the other tokens of the position.
+        log_probs += torch.where(known & offered, exact - own, torch.zeros_like(own))[:, None]
         log_probs.scatter_(1, token, exact[:, None])
-        if self.is_ctc:
+        if searchable:
             repeat = best.adjacent[rows, column] & offered
             previous = tokens[:, -1]
             log_probs[each, previous] = log_probs[each, previous].masked_fill(repeat, FORCED)
             log_probs[:, self.eos] = FORCED
         log_probs[~offered] = FORCED
-        log_probs[:, self.eos] = log_probs[:, self.eos].masked_fill(~offered, 0.0)
+        end = best.log_probs[rows, column].masked_fill(~known, 0.0)
+        log_probs[:, self.eos] = torch.where(offered, log_probs[:, self.eos], end)
         for symbol in (self.pad, self.blank):
             log_probs[:, symbol] = NEG_INF
         log_probs = log_probs[:, None]
@@ -239,7 +241,8 @@ class BytenetDeconvModel(TranslationModel):
         """As the base class; columns of ``next_column`` are log-probabilities already."""
         scores, extra = net_output
         if sample is not None:  # of all that asks, fairseq's SequenceScorer alone gives one
-            check_references(sample["target"].ne(self.decoder.pad).sum(dim=1), extra["bound"], self.decoder.is_ctc)
+            lengths = sample["target"].ne(self.decoder.pad).sum(dim=1)
+            check_references(lengths, extra["bound"], self.decoder.target_alignment)
         if "log_probs" in extra and torch.equal(scores, extra["log_probs"]):
             return scores if log_probs else scores.exp()
         return super().get_normalized_probs(net_output, log_probs, sample)
@@ -250,10 +253,11 @@ class BytenetDeconvModel(TranslationModel):
         What lies beyond a sentence's own bound becomes padding; how many tokens that was, in this process, is
         logged as ``beyond_bound``, once for each output however often a criterion asks.
         """
-        if self.decoder.is_ctc:
+        alignment = self.decoder.target_alignment
+        if alignment != "position":
             raise ConvTextError(
-                "this model was built with --target-alignment ctc, which position-wise criterions cannot train or "
-                "score: use --criterion convtext_ctc, or --target-alignment position."
+                f"this model was built with --target-alignment {alignment}, which position-wise criterions cannot "
+                f"train or score: use --criterion convtext_{alignment}, or --target-alignment position."
             )
         target, (logits, extra) = sample["target"], net_output
         pad = self.decoder.pad

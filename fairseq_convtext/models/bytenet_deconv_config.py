@@ -26,12 +26,16 @@ class BytenetDeconvConfig(StackConfig):
         default=2.0, metadata={"help": "canvas positions per source token: L = min(ceil(a * S + b), limit)"}
     )
     length_bound_b: float = field(default=4.0, metadata={"help": "canvas positions on top, for short sources"})
-    target_alignment: ChoiceEnum(["position", "ctc"]) = field(
+    target_alignment: ChoiceEnum(["position", "ctc", "dag"]) = field(
         default="position",
         metadata={
             "help": "position: token t at canvas position t (fairseq's own criterions); "
-            "ctc: blanks and repeats are removed (--criterion convtext_ctc)"
+            "ctc: blanks and repeats are removed (--criterion convtext_ctc); dag: links lead from token to token "
+            "(--criterion convtext_dag)"
         },
+    )
+    longest_jump: int = field(
+        default=12, metadata={"help": "dag: how many positions the next token is away from a token at most"}
     )
     generation_dtype: ChoiceEnum(GENERATION_DTYPES) = field(
         default="float32",
@@ -70,12 +74,21 @@ def complete_config(cfg: Any) -> BytenetDeconvConfig:
             f"--intermediate-ctc-layers must be different numbers from 1 to --decoder-layers {cfg.decoder_layers}; "
             f"found {layers}."
         )
-    if layers and str(cfg.target_alignment) != "ctc":
-        raise ConvTextError("--intermediate-ctc-layers needs --target-alignment ctc; found position.")
+    alignment = str(cfg.target_alignment)
+    if layers and alignment != "ctc":
+        raise ConvTextError(f"--intermediate-ctc-layers needs --target-alignment ctc; found {alignment}.")
+    if cfg.longest_jump < 1:
+        raise ConvTextError(f"--longest-jump must be at least 1; found {cfg.longest_jump}.")
+    least, parts = (3, "a start, a token and EOS") if alignment == "dag" else (2, "a token and EOS")
     shortest = math.ceil(cfg.length_bound_a + cfg.length_bound_b)
-    if shortest < 2:
+    if shortest < least:
         raise ConvTextError(
-            "the length bound must leave an empty line (EOS alone) at least 2 positions, a token and EOS; found "
+            f"the length bound must leave an empty line (EOS alone) at least {least} positions, {parts}; found "
             f"--length-bound-a {cfg.length_bound_a} and --length-bound-b {cfg.length_bound_b}, which give {shortest}."
+        )
+    if cfg.max_target_positions < least:  # dag alone: fewer than 2 are refused for all
+        raise ConvTextError(
+            f"--target-alignment {alignment} needs at least {least} canvas positions, {parts}; found "
+            f"--max-target-positions {cfg.max_target_positions}."
         )
     return cfg

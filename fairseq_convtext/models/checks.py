@@ -26,11 +26,11 @@ def check_task(cfg: Any, task: Any) -> None:
             f"--share-all-embeddings needs one dictionary for both languages; found {len(source)} source and "
             f"{len(target)} target symbols that differ: run fairseq-preprocess with --joined-dictionary."
         )
-    is_ctc = str(getattr(cfg, "target_alignment", "position")) == "ctc"
-    if is_ctc and target.bos() in (target.pad(), target.eos(), target.unk()):
+    alignment = str(getattr(cfg, "target_alignment", "position"))
+    if alignment != "position" and target.bos() in (target.pad(), target.eos(), target.unk()):
         raise ConvTextError(
-            "--target-alignment ctc takes the dictionary's begin-of-sentence symbol for the blank, and in this "
-            f"dictionary it is also {target[target.bos()]!r}: use a dictionary where <s> is a symbol of its own."
+            f"--target-alignment {alignment} takes the dictionary's begin-of-sentence symbol for the blank, and in "
+            f"this dictionary it is also {target[target.bos()]!r}: use a dictionary where <s> is a symbol of its own."
         )
     check_shortest_target(cfg.max_target_positions, task)
 
@@ -82,18 +82,18 @@ def check_generation(options: Any) -> None:
             raise ConvTextError(f"--{name.replace('_', '-')} is not for this model, for {reason}: leave it out.")
 
 
-def check_references(lengths: Tensor, bound: Tensor, is_ctc: bool) -> None:
+def check_references(lengths: Tensor, bound: Tensor, alignment: str) -> None:
     """ConvTextError when --score-reference, which takes canvas position t for target token t, would be wrong.
 
     Args:
         lengths: ``(batch,)`` tokens of each reference, EOS included.
         bound: ``(batch,)`` canvas positions of each sentence.
-        is_ctc: whether the model was trained with --target-alignment ctc.
+        alignment: the --target-alignment that the model was trained with.
     """
-    if is_ctc:
+    if alignment != "position":
         raise ConvTextError(
             "--score-reference needs one position per target token, and this model was trained with "
-            "--target-alignment ctc: fairseq-validate gives its loss on the references."
+            f"--target-alignment {alignment}: fairseq-validate gives its loss on the references."
         )
     if bool((lengths > bound).any()):
         row = int((lengths - bound).argmax())

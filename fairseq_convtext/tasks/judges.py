@@ -9,7 +9,7 @@ from fairseq import checkpoint_utils, utils
 from fairseq.data import data_utils
 from fairseq.tasks.translation import TranslationConfig, TranslationTask
 
-from fairseq_convtext.decoding.rescoring import Judge, is_autoregressive, writes_ctc_canvas
+from fairseq_convtext.decoding.rescoring import Judge, is_autoregressive, sums_over_canvas
 from fairseq_convtext.errors import ConvTextError
 from fairseq_convtext.models.common import prepare_for_inference
 
@@ -64,10 +64,10 @@ def load_judges(
             raise ConvTextError(f"{path} does not fit the dictionaries of these data, as a judge must.") from error
         except (AssertionError, KeyError) as error:  # fairseq's, for a name that it does not know
             raise ConvTextError(f"{path} is of a kind that neither fairseq nor this plugin knows.") from error
-        if not (writes_ctc_canvas(model) or is_autoregressive(model)):
+        if not (sums_over_canvas(model) or is_autoregressive(model)):
             raise ConvTextError(
-                f"{path} cannot judge: a judge must be a CTC model of this plugin (--target-alignment ctc) or an "
-                "autoregressive one with an ordinary softmax."
+                f"{path} cannot judge: a judge must be a model of this plugin with --target-alignment ctc or dag, or "
+                "an autoregressive one with an ordinary softmax."
             )
         model = model.eval().to(device)
         prepare_for_inference(model, dtype)

@@ -58,7 +58,8 @@ def reasons_for_stock_generator(
 
 
 class ParallelGenerator:
-    """The network once, then the canvas is read: position-wise, by collapsing the CTC path, or by a CTC search.
+    """The network once, then the canvas is read: position-wise, by collapsing the CTC path, by following the links of a
+    graph, or by a search.
 
     There is one hypothesis a sentence, so --beam has no effect; a search can give more of its own beam. Without a
     search it equals what the stock generator finds with --beam 1, scores included. With one the score is the search's,
@@ -72,7 +73,7 @@ class ParallelGenerator:
             forced prefixes or constraints, and, without a search and with a beam of 1, where a hypothesis is longer
             than --max-len-a and --max-len-b allow. With a search such hypotheses are passed over, and where there are
             no others the best one is cut.
-        search: how to search a CTC canvas; None reads its best path.
+        search: how to search a canvas of ctc or dag; None reads it without one.
         nbest: hypotheses of a sentence, the search's best first; fewer where it found fewer.
         judges: models that help the search to choose among the hypotheses that it found; scores are then theirs too.
     """
@@ -91,10 +92,10 @@ class ParallelGenerator:
                 "--task translation_convtext decodes models that write all positions at once, such as "
                 f"bytenet_deconv; found {type(self.model).__name__}: use --task translation."
             )
-        if search is not None and not self.model.decoder.is_ctc:
+        if search is not None and not self.model.decoder.alignment.searchable:
             raise ConvTextError(
-                "--ctc-beam searches a CTC canvas, and this model was trained with --target-alignment position: "
-                "leave the flag out."
+                "--ctc-beam searches a canvas of alternatives, and this model was trained with --target-alignment "
+                "position: leave the flag out."
             )
         self.stock = stock
         # With a wider beam a sentence would be translated otherwise whenever another one of its batch is too long.

@@ -22,38 +22,38 @@ LM_WEIGHT = 0.3  # the default, by which it is seen whether the option was given
 class TranslationConvtextConfig(TranslationConfig):
     ctc_beam: int = field(
         default=1,
-        metadata={"help": "ctc: prefixes that the search keeps; 1 reads the best path without a search"},
+        metadata={"help": "ctc, dag: prefixes that the search keeps; 1 reads the canvas without a search"},
     )
     ctc_lm: Optional[str] = field(
         default=None,
         metadata={
-            "help": "ctc: n-gram language model for the search (scripts/train_ngram.py) of the training targets or "
+            "help": "n-gram language model for the search (scripts/train_ngram.py) of the training targets or "
             "more text: a token that is not in it is never written"
         },
     )
     ctc_lm_weight: float = field(
-        default=LM_WEIGHT, metadata={"help": "ctc: weight of the language model in the search"}
+        default=LM_WEIGHT, metadata={"help": "weight of the language model in the search"}
     )
     ctc_token_bonus: float = field(
-        default=0.0, metadata={"help": "ctc: added to the search's score for every token; makes translations longer"}
+        default=0.0, metadata={"help": "added to the search's score for every token; makes translations longer"}
     )
     ctc_judges: Optional[str] = field(
         default=None,
         metadata={
-            "help": "ctc: checkpoints, separated by colons, that choose among what the search has found: CTC models of "
-            "this plugin or autoregressive ones, of either direction; each reads all hypotheses in one pass"
+            "help": "checkpoints, separated by colons, that choose among what the search has found: models of this "
+            "plugin (ctc or dag) or autoregressive ones, of either direction; each reads all hypotheses in one pass"
         },
     )
     ctc_judge_weights: List[float] = field(
         default_factory=list,
-        metadata={"help": "ctc: one for each of --ctc-judges, such as 0.5,1; where left out 0.5 each"},
+        metadata={"help": "one for each of --ctc-judges, such as 0.5,1; where left out 0.5 each"},
     )
     ctc_judge_token_bonus: float = field(
-        default=0.0, metadata={"help": "ctc: with judges, added for every token besides --ctc-token-bonus"}
+        default=0.0, metadata={"help": "with judges, added for every token besides --ctc-token-bonus"}
     )
     ctc_judged: Optional[int] = field(
         default=None,
-        metadata={"help": "ctc: hypotheses of each sentence that --ctc-judges read, the search's best (default: all)"},
+        metadata={"help": "hypotheses of each sentence that --ctc-judges read, the search's best (default: all)"},
     )
 
 
@@ -102,7 +102,7 @@ class TranslationConvtextTask(TranslationTask):
         return stock
 
     def search_options(self) -> Optional[SearchOptions]:
-        """What --ctc-beam and its companions ask for; None is the best path.
+        """What --ctc-beam and its companions ask for; None reads the canvas without a search.
 
         Raises:
             ConvTextError: options that make no sense together, or a language model of other subwords.

@@ -55,6 +55,7 @@ TINY = """
 """.split()
 ALIGNMENTS: Dict[str, List[str]] = {
     "ctc": ["--target-alignment", "ctc", "--criterion", "convtext_ctc"],
+    "dag": ["--target-alignment", "dag", "--criterion", "convtext_dag", "--longest-jump", "8"],
     "position": ["--target-alignment", "position", "--criterion", "cross_entropy"],
 }
 

@@ -65,6 +65,9 @@ SENSELESS = {
     "--dropout 1": "--dropout must be at least 0 and below 1; found 1",
     "--length-bound-a 0 --length-bound-b 1": "at least 2 positions, .* --length-bound-a 0.0 .* give 1.",
     "--glancing-ratio 2": "--glancing-ratio must be a ratio from 0 to 1, .* found '2'",
+    "--longest-jump 0": "--longest-jump must be at least 1; found 0",
+    "--target-alignment dag --max-target-positions 2": "dag needs at least 3 canvas positions, .* found .* 2",
+    "--target-alignment dag --length-bound-a 1 --length-bound-b 1": "at least 3 positions, a start, .* give 2",
     "--max-target-positions 1": "--max-target-positions must be at least 2 .* found 1",
     "--left-pad-target": "padded on the right; found --left-pad-target: leave it out",
     "--share-all-embeddings": "--share-all-embeddings needs one dictionary .* --joined-dictionary",
@@ -87,7 +90,7 @@ def test_a_target_that_holds_the_symbol_of_the_blank_is_refused(user_dir, tmp_pa
     corpus = binarise(tmp_path, "a <s> b")
     flags = ["--user-dir", user_dir, *SMALL, *ALIGNMENTS["ctc"], *TRAINING, "--save-dir", tmp_path]
     message = sentence_of(run, "train", corpus, *flags)
-    assert "holds '<s>', which CTC keeps for the blank: take it out of the target text" in message
+    assert "holds '<s>', which a canvas keeps for the blank: take it out of the text" in message
 
 
 def test_the_ctc_criterion_refuses_a_position_model(train, tmp_path):

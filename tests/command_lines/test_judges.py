@@ -132,7 +132,7 @@ def test_what_cannot_judge_is_one_sentence(corpus, user_dir, checkpoints, tmp_pa
     torch.save(state, tmp_path / "unknown.pt")
     with pytest.raises(ConvTextError, match="unknown.pt is of a kind that neither fairseq nor this plugin knows"):
         generate(corpus, user_dir, ctc, "--ctc-beam", 5, "--ctc-judges", tmp_path / "unknown.pt")
-    with pytest.raises(ConvTextError, match="a judge must be a CTC model of this plugin"):
+    with pytest.raises(ConvTextError, match="must be a model of this plugin with --target-alignment ctc or dag"):
         generate(corpus, user_dir, ctc, "--ctc-beam", 5, "--ctc-judges", position)
 
 

@@ -47,7 +47,7 @@ def test_without_weight_the_translator_decides(corpus, candidates, checkpoints, 
 def test_wrong_input_is_one_sentence(corpus, candidates, checkpoints, tmp_path, capsys):
     out = tmp_path / "out"
     assert chosen(corpus, candidates, checkpoints("position"), out)[0] == 1
-    assert "a judge must be a CTC model of this plugin" in capsys.readouterr().err
+    assert "a judge must be a model of this plugin with --target-alignment ctc or dag" in capsys.readouterr().err
     (tmp_path / "other").write_text("1\ta b\n")
     assert chosen(corpus, (tmp_path / "other",), checkpoints("ctc"), out)[0] == 1
     assert "line 1 of" in capsys.readouterr().err

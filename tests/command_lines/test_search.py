@@ -1,4 +1,4 @@
-"""CTC search with an n-gram model, from the text to the translations, through the real command lines."""
+"""Search with an n-gram model, from the text to the translations, through the real command lines."""
 
 import sys
 from pathlib import Path
@@ -44,20 +44,26 @@ def right(output):
     return sum(texts[key] == translate(source) for key, source in sources.items())
 
 
+@pytest.fixture(scope="module", params=["ctc", "dag"])
+def searched(request, checkpoints):
+    """The checkpoint of a model that can be searched."""
+    return checkpoints(request.param)
+
+
 @pytest.fixture(scope="module")
-def right_by_best_path(corpus, user_dir, checkpoints):
-    """How many test sentences the best path translates rightly."""
-    return right(generate(corpus, user_dir, checkpoints("ctc")))
+def right_without_search(corpus, user_dir, searched):
+    """How many test sentences are translated rightly without a search."""
+    return right(generate(corpus, user_dir, searched))
 
 
 @pytest.mark.parametrize("with_lm", [False, True])
-def test_the_search_translates_every_sentence_and_as_well_as_the_best_path(
-    corpus, user_dir, checkpoints, lm, right_by_best_path, with_lm
+def test_the_search_translates_every_sentence_and_as_well_as_without_it(
+    corpus, user_dir, searched, lm, right_without_search, with_lm
 ):
     flags = ["--ctc-lm", lm, "--ctc-lm-weight", 0.1] if with_lm else []
-    found = generate(corpus, user_dir, checkpoints("ctc"), "--ctc-beam", 5, *flags)
+    found = generate(corpus, user_dir, searched, "--ctc-beam", 5, *flags)
     assert sorted(lines(found, "H")) == list(range(SENTENCES["test"]))
-    assert right(found) >= right_by_best_path - 2
+    assert right(found) >= right_without_search - 2
     for key, scores in lines(found, "P").items():
         hypothesis = lines(found, "H")[key][0].split("\t")[1]
         assert len(scores[0].split()) == len(hypothesis.split()) + 1  # EOS too
@@ -94,10 +100,10 @@ def test_nbest_gives_different_hypotheses_the_best_first(corpus, user_dir, check
 
 
 def test_too_long_hypotheses_are_passed_over_by_the_limit_of_the_sentence_whatever_its_batch(
-    corpus, user_dir, checkpoints
+    corpus, user_dir, searched
 ):
     flags = ["--ctc-beam", 30, "--gen-subset", "valid", "--max-len-a", 1, "--max-len-b", 0]
-    found = {size: generate(corpus, user_dir, checkpoints("ctc"), *flags, "--batch-size", size) for size in (1, 100)}
+    found = {size: generate(corpus, user_dir, searched, *flags, "--batch-size", size) for size in (1, 100)}
     texts = {
         size: {key: hypotheses[0].split("\t")[1] for key, hypotheses in lines(output, "H").items()}
         for size, output in found.items()
@@ -136,7 +142,7 @@ def test_options_that_do_not_go_together_are_one_sentence(corpus, user_dir, chec
         generate(corpus, user_dir, ctc, "--ctc-beam", 5, "--nbest", 6)
     with pytest.raises(ConvTextError, match="--ctc-beam must be at least 1; found 0"):
         generate(corpus, user_dir, ctc, "--ctc-beam", 0)
-    with pytest.raises(ConvTextError, match="--ctc-beam searches a CTC canvas"):
+    with pytest.raises(ConvTextError, match="--ctc-beam searches a canvas of alternatives"):
         generate(corpus, user_dir, position, "--ctc-beam", 5)
     with pytest.raises(ConvTextError, match="--ctc-lm-weight 0.5 needs a language model: add --ctc-lm"):
         generate(corpus, user_dir, ctc, "--ctc-beam", 5, "--ctc-lm-weight", 0.5)

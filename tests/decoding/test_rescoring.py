@@ -21,6 +21,7 @@ from fairseq_convtext.decoding.rescoring import (
     translation_log_probs,
 )
 from fairseq_convtext.losses.ctc import reference_ctc_loss
+from fairseq_convtext.losses.dag import dag_loss
 from tests.models.test_bytenet import make_model as make_autoregressive
 from tests.small_model import make_batch, make_model, make_task
 
@@ -31,13 +32,13 @@ ROWS = [0, 2, 0, 0]
 TRANSLATIONS = [[5, 6, 7, 8], [9, 10], [5, 5, 5], [11]]
 
 
-KINDS = ["ctc", "autoregressive"]
+KINDS = ["ctc", "dag", "autoregressive"]
 
 
 def judge(kind, backwards=False):
     torch.manual_seed(1)
-    if kind == "ctc":
-        return Judge(make_model(target_alignment="ctc", length_bound_b=4.0).eval(), backwards)
+    if kind != "autoregressive":
+        return Judge(make_model(target_alignment=kind, length_bound_b=4.0).eval(), backwards)
     return Judge(make_autoregressive().eval(), backwards)
 
 
@@ -63,6 +64,16 @@ def test_a_ctc_judge_sums_over_the_alignments_of_the_canvas():
         logits, extra = judging.model(**batch["net_input"])
     lengths = torch.tensor([len(ids) for ids in TRANSLATIONS])
     loss = reference_ctc_loss(logits, batch["target"], extra["bound"], lengths, judging.model.decoder.blank)
+    torch.testing.assert_close(log_probs(judging), -loss, rtol=1e-5, atol=1e-4)
+
+
+def test_a_judge_with_a_graph_sums_over_its_paths():
+    judging = judge("dag")
+    batch = make_batch([SOURCES[row] for row in ROWS], TRANSLATIONS)
+    with torch.no_grad():
+        logits, extra = judging.model(**batch["net_input"])
+    lengths = torch.tensor([len(ids) for ids in TRANSLATIONS])
+    loss = dag_loss(logits, extra["links"], batch["target"][:, :-1], extra["bound"], lengths)
     torch.testing.assert_close(log_probs(judging), -loss, rtol=1e-5, atol=1e-4)
 
 
@@ -102,7 +113,7 @@ def test_a_translation_that_a_judge_cannot_read_does_not_stop_the_others():
         part.max_positions = lambda: 4  # EOS included
         found = judgements(judging, net_input, prefixes)
         torch.testing.assert_close(found[:, 1:], wanted[:, 1:], rtol=1e-5, atol=1e-4)
-        reads_it = kind == "ctc" and not backwards
+        reads_it = kind != "autoregressive" and not backwards
         assert float(found[0, 0]) == (float(wanted[0, 0]) if reads_it else IMPOSSIBLE)
 
 

@@ -2,7 +2,7 @@ import pytest
 import torch
 
 from fairseq_convtext.errors import ConvTextError
-from fairseq_convtext.losses.glancing import choose_positions, make_glance, parse_schedule
+from fairseq_convtext.losses.glancing import choose_positions, ctc_path, dag_path, make_glance, parse_schedule
 
 
 def test_ratio_falls_linearly_and_then_stays():
@@ -36,6 +36,25 @@ def test_a_model_that_reads_the_target_right_is_shown_nothing():
     logits = torch.full((1, 4, 5), -9.0)
     for position, symbol in enumerate([3, 0, 3, 4]):
         logits[0, position, symbol] = 9.0
-    aligned, shown = make_glance(torch.tensor([[3, 3, 4]]), torch.tensor([3]), 0, 1.0)(logits, torch.tensor([4]))
+    aligned, shown = make_glance(ctc_path(torch.tensor([[3, 3, 4]]), torch.tensor([3]), 0), 1.0)(
+        logits, {"bound": torch.tensor([4])}
+    )
     assert aligned.tolist() == [[3, 0, 3, 4]]
     assert not shown.any()
+
+
+def test_on_a_graph_only_wrong_positions_of_the_best_path_count_and_only_its_positions_are_shown():
+    # Six positions; the links lead 0 -> 2 -> 3 -> 5 and nowhere else.
+    links = torch.full((1, 6, 3), -torch.inf)
+    for start, jump in [(0, 2), (2, 1), (3, 2), (1, 1), (4, 1)]:
+        links[0, start, jump - 1] = 0.0
+    logits = torch.zeros(1, 6, 8)
+    logits[0, 2, 5] = 9.0  # right, and position 3 wrong
+    path = dag_path(torch.tensor([[5, 6, 7]]), torch.tensor([2]), 0)
+    symbols, inside = path(logits, {"links": links, "bound": torch.tensor([6])})
+    assert symbols.tolist() == [[0, 0, 5, 6, 0, 0]]
+    assert inside.tolist() == [[False, False, True, True, False, False]]
+    output = {"links": links, "bound": torch.tensor([6])}
+    shown = torch.stack([make_glance(path, 1.0)(logits, output)[1] for _ in range(50)])
+    assert bool((shown.sum(dim=2) == 1).all())
+    assert set(shown[:, 0].float().argmax(dim=1).tolist()) == {2, 3}

@@ -1,6 +1,7 @@
 """The model as fairseq's criterions and commands see it; its decoding is tested through the command lines."""
 
 import logging
+import math
 from argparse import Namespace
 
 import pytest
@@ -8,6 +9,7 @@ import torch
 from fairseq.logging import metrics
 from fairseq.models import ARCH_CONFIG_REGISTRY
 
+from fairseq_convtext.decoding.prefix_beam import SearchOptions
 from fairseq_convtext.models.bytenet_deconv import BytenetDeconvModel
 from fairseq_convtext.models.bytenet_deconv_config import BytenetDeconvConfig
 from fairseq_convtext.modules.blocks import BLOCKS
@@ -30,6 +32,7 @@ VARIANTS = [
     for connectivity in ("residual", "dense")
     for alignment in ("position", "ctc")
 ]
+VARIANTS += [dict(target_alignment="dag", upsample_strides=strides) for strides in ([2], [2, 2])]
 VARIANTS += [dict(target_alignment="ctc", upsample_strides=strides) for strides in ([1], [3], [2, 2], [2, 3])]
 VARIANTS += [dict(target_alignment="ctc", upsample_strides=[2, 1], intermediate_ctc_layers=[1, 2])]
 
@@ -64,6 +67,33 @@ def test_a_canvas_position_sees_the_source_positions_that_the_formulas_say():
     first, last = -(-(position - on_canvas - 2) // 2) - in_source, (position + on_canvas + 1) // 2 + in_source
     assert 0 < first and last < size - 1
     assert seen == list(range(first, last + 1))
+
+
+@pytest.mark.parametrize("alignment", ["position", "ctc", "dag"])
+def test_the_stock_generator_is_led_along_the_hypothesis_that_was_read(alignment):
+    torch.manual_seed(3)
+    model = make_model(target_alignment=alignment).eval()
+    encoder_out = model.encoder(**make_batch(SOURCES)["net_input"])
+    best, eos = model.decoder.one_pass(encoder_out), model.decoder.eos
+    tokens = torch.cat([torch.full((len(SOURCES), 1), eos), best.tokens], dim=1)
+    for t in range(best.tokens.size(1)):
+        log_probs = model.decoder(tokens[:, : t + 1], encoder_out=encoder_out, incremental_state={})[0][:, 0]
+        for row in (t < best.lengths).nonzero()[:, 0].tolist():
+            if t == 0 and alignment == "position":
+                log_probs[row, eos] = -math.inf  # --min-len 1
+            assert int(log_probs[row].argmax()) == int(best.tokens[row, t])
+            assert float(log_probs[row].max()) == float(best.log_probs[row, t])
+
+
+def test_a_long_graph_is_searched_to_its_end_although_improbable_jumps_are_not_tried():
+    model = make_model(target_alignment="dag", max_source_positions=200, max_target_positions=500).eval()
+    links = model.decoder.alignment.links
+    torch.nn.init.zeros_(links.weight)
+    links.bias.data = torch.tensor([0.7, 0.2, 0.05, 0.018, *[0.004] * 8]).log()
+    encoder_out = model.encoder(**make_batch([[4, 5, 6, 7] * 45])["net_input"])
+    assert int(encoder_out["bound"]) == 366
+    found = model.decoder.search(encoder_out, SearchOptions(beam=3))
+    assert int(found.lengths[0, 0]) > 60
 
 
 def test_a_column_offers_whatever_a_prefix_may_force_but_padding_and_the_blank():
@@ -157,12 +187,13 @@ def test_the_command_line_overrides_a_preset():
     assert options.encoder_channels == 64
 
 
-def test_both_passes_of_glancing_draw_the_same_dropout_masks():
+@pytest.mark.parametrize("alignment", ["ctc", "dag"])
+def test_both_passes_of_glancing_draw_the_same_dropout_masks(alignment):
     torch.manual_seed(0)
-    model = make_model(target_alignment="ctc", dropout=0.5, spatial_dropout=0.3, word_dropout=0.3).train()
+    model = make_model(target_alignment=alignment, dropout=0.5, spatial_dropout=0.3, word_dropout=0.3).train()
     batch, first = make_batch([[4, 5, 6, 7, 8], [9, 10]], [[4, 5], [6]])["net_input"], []
 
-    def glance(logits, bound):  # looks and shows nothing
+    def glance(logits, output):  # looks and shows nothing
         first.append(logits)
         return torch.zeros(logits.shape[:2], dtype=torch.long), torch.zeros(logits.shape[:2], dtype=torch.bool)
 

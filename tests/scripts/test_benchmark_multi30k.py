@@ -23,7 +23,7 @@ SCRIPT = Path(__file__).resolve().parent.parent.parent / "scripts" / "benchmark_
         (
             ["--rows", "ctc,lstm", "--from", "{data}/DISTILLED", "--distilled", "{data}"],
             1,
-            "--from is for the CTC rows and autoregressive; found lstm in --rows.",
+            "--from is for the rows of CTC and graphs and for autoregressive; found lstm in --rows.",
         ),
     ],
 )

@@ -73,7 +73,8 @@ def train(corpus: Path, user_dir: Path) -> Callable[..., str]:
     return call
 
 
-@pytest.fixture(scope="session", params=list(ALIGNMENTS))
+# What graphs do otherwise than CTC is in test_search.py.
+@pytest.fixture(scope="session", params=["ctc", "position"])
 def alignment(request: pytest.FixtureRequest) -> str:
     return request.param
 

@@ -69,6 +69,15 @@ def test_the_search_translates_every_sentence_and_as_well_as_without_it(
         assert len(scores[0].split()) == len(hypothesis.split()) + 1  # EOS too
 
 
+def test_a_graph_is_learnt_and_both_generators_agree_to_the_last_digit(corpus, user_dir, checkpoints):
+    parallel = generate(corpus, user_dir, checkpoints("dag"))
+    stock = generate(corpus, user_dir, checkpoints("dag"), "--task", "translation", "--beam", 1,
+                     "--required-batch-size-multiple", 1)
+    for kind in "HP":
+        assert lines(parallel, kind) == lines(stock, kind)
+    assert right(parallel) >= 0.97 * SENTENCES["test"]
+
+
 def test_a_token_bonus_makes_hypotheses_longer(corpus, user_dir, checkpoints):
     def length(bonus):
         flags = ["--ctc-beam", 5, f"--ctc-token-bonus={bonus}", "--gen-subset", "valid"]

@@ -39,7 +39,7 @@ def test_the_language_is_learnt_and_both_generators_agree_to_the_last_digit(corp
     sources = {key: found[0] for key, found in lines(stock, "S").items()}
     right = sum(hypotheses(parallel)[key][0] == translate(source) for key, source in sources.items())
     # Position-wise training must learn how many letters stand before each, which takes it longer.
-    assert right >= {"ctc": 0.97, "dag": 0.97, "position": 0.85}[alignment] * SENTENCES["test"]
+    assert right >= {"ctc": 0.97, "position": 0.85}[alignment] * SENTENCES["test"]
 
 
 def test_no_sentence_is_lost_whatever_the_batch_size_multiple(corpus, user_dir, checkpoint):

@@ -13,7 +13,7 @@ from omegaconf import II
 from torch import Tensor
 
 from fairseq_convtext.errors import ConvTextError
-from fairseq_convtext.losses.glancing import Path, make_glance, parse_schedule
+from fairseq_convtext.losses.glancing import Glance, make_glance, parse_schedule
 
 logger = logging.getLogger(__name__)
 
@@ -93,7 +93,7 @@ class CanvasCriterion(FairseqCriterion):
         self.glancing = parse_schedule(glancing_ratio)
         self.blank, self.pad, self.eos = dictionary.bos(), dictionary.pad(), dictionary.eos()
 
-    def path(self, targets: Tensor, target_lengths: Tensor) -> Path:
+    def path(self, targets: Tensor, target_lengths: Tensor) -> Glance:
         """What glancing takes for right, see glancing.py."""
         raise NotImplementedError
 

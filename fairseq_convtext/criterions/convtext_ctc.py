@@ -11,7 +11,7 @@ from fairseq_convtext.criterions.canvas import CanvasConfig, CanvasCriterion
 from fairseq_convtext.errors import ConvTextError
 from fairseq_convtext.losses.consistency import consistency_loss
 from fairseq_convtext.losses.ctc import ctc_loss, reference_ctc_loss, required_positions
-from fairseq_convtext.losses.glancing import Path, ctc_path
+from fairseq_convtext.losses.glancing import Glance, ctc_path
 
 
 @dataclass
@@ -48,7 +48,7 @@ class ConvtextCtcCriterion(CanvasCriterion):
         self.intermediate_ctc_weight = intermediate_ctc_weight
         self.consistency = consistency
 
-    def path(self, targets: Tensor, target_lengths: Tensor) -> Path:
+    def path(self, targets: Tensor, target_lengths: Tensor) -> Glance:
         return ctc_path(targets, target_lengths, self.blank)
 
     def losses(self, model: Any, net_input: Dict[str, Any], target: Tensor) -> Tuple[Tensor, Tensor]:

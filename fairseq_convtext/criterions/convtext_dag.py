@@ -7,7 +7,7 @@ from torch import Tensor
 
 from fairseq_convtext.criterions.canvas import CanvasConfig, CanvasCriterion
 from fairseq_convtext.losses.dag import dag_loss
-from fairseq_convtext.losses.glancing import Path, dag_path
+from fairseq_convtext.losses.glancing import Glance, dag_path
 
 
 @register_criterion("convtext_dag", dataclass=CanvasConfig)
@@ -17,7 +17,7 @@ class ConvtextDagCriterion(CanvasCriterion):
     alignment = "dag"
     how_to_fit = f"{CanvasCriterion.how_to_fit}, or, for a short target of a long source, --longest-jump"
 
-    def path(self, targets: Tensor, target_lengths: Tensor) -> Path:
+    def path(self, targets: Tensor, target_lengths: Tensor) -> Glance:
         return dag_path(targets, target_lengths, self.blank)
 
     def losses(self, model: Any, net_input: Dict[str, Any], target: Tensor) -> Tuple[Tensor, Tensor]:

@@ -11,13 +11,12 @@ import torch
 from torch import Tensor
 
 from fairseq_convtext.decoding.one_pass import Symbols
-from fairseq_convtext.decoding.path_beam_kernel import reached, search
+from fairseq_convtext.decoding.path_beam_kernel import search
 from fairseq_convtext.decoding.prefix_beam import Prefixes, SearchOptions, prefix_beam_search, tables_of
 from fairseq_convtext.decoding.prefix_beam_kernel import Options
 
-# What is not tried: jumps less probable than this share of the most probable one from the same position, and positions
-# to which so few paths come.
-LEAST_LINK, LEAST_REACH = 0.01, 0.003
+# Jumps less probable than this share of the most probable one from the same position are not tried.
+LEAST_LINK = 0.01
 
 
 class Graph(NamedTuple):
@@ -25,18 +24,13 @@ class Graph(NamedTuple):
 
     Attributes:
         tokens, log_probs: ``(batch, positions, candidates)`` the best tokens of each position, best first, and their
-            log-probabilities; -inf where no path comes.
+            log-probabilities; the first and the last position have none.
         links: ``(batch, positions, jumps)`` log-probability of each jump, see links.py; -inf for what is not tried.
     """
 
     tokens: Tensor
     log_probs: Tensor
     links: Tensor
-
-
-def reach(links: Tensor) -> Tensor:
-    """``(batch, positions)`` probability that a path comes to each position, whatever it writes."""
-    return torch.from_numpy(reached(links.exp().cpu().numpy())).to(links.device)
 
 
 def path_beam_search(graph: Graph, bound: Tensor, options: SearchOptions, eos: int) -> Prefixes:

@@ -4,28 +4,23 @@ Position by position: a prefix whose last token stands at a position is reached 
 positions before, by the links between them. Prefixes are the nodes of a trie, as in prefix_beam_kernel.py.
 """
 
-import math
 from pathlib import Path
 from typing import Any, Tuple
 
 import numpy as np
 
 from fairseq_convtext.compiling import compiled, compiled_once, digest
-from fairseq_convtext.decoding.prefix_beam_kernel import NEG_INF, Options, Ranking, log_add, rank
-from fairseq_convtext.decoding.prefix_trie import NONE, ROOT, Tables, Trie, child_of, language_score, new_root, new_trie
-
-
-@compiled_once
-def reached(links: np.ndarray) -> np.ndarray:
-    """``(batch, positions)`` probability to come to each position, from that of the jumps, with one dimension more."""
-    batch, positions, jumps = links.shape
-    found = np.zeros((batch, positions), np.float32)
-    for row in range(batch):
-        found[row, 0] = 1.0
-        for start in range(positions - 1):
-            for jump in range(min(jumps, positions - 1 - start)):
-                found[row, start + 1 + jump] += found[row, start] * links[row, start, jump]
-    return found
+from fairseq_convtext.decoding.prefix_beam_kernel import (
+    NEG_INF,
+    Found,
+    Options,
+    Ranking,
+    log_add,
+    nothing_found,
+    rank,
+    write_best,
+)
+from fairseq_convtext.decoding.prefix_trie import NONE, Tables, Trie, child_of, language_score, new_root, new_trie
 
 
 @compiled
@@ -72,8 +67,6 @@ def search_sentence(
         np.zeros(size), np.zeros(size, np.int64), np.zeros(size, np.int64), np.zeros(size), np.zeros(size)
     )
     for position in range(1, positions - 1):
-        if log_probs[position, 0] == NEG_INF:  # no path comes here
-            continue
         found = gather_parents(trie, nodes, masses, counts, links, position, parents, arriving)
         kept = 0
         for place in range(found):
@@ -108,36 +101,21 @@ def search_sentence(
 @compiled
 def search_batch(
     tokens: np.ndarray, log_probs: np.ndarray, links: np.ndarray, bound: np.ndarray, lm: Tables, options: Options
-) -> Tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
-    """The beams of every sentence.
+) -> Found:
+    """The beams of every sentence; a graph whose only path writes nothing gives its surest token.
 
     Args:
-        tokens, log_probs: ``(batch, positions, candidates)``, best first; -inf where no path comes.
+        tokens, log_probs: ``(batch, positions, candidates)``, best first.
         links: ``(batch, positions, jumps)``.
-        bound, lm, options: as of ``prefix_beam_kernel.search_batch``, and so is what is returned; only that the surest
-            token is taken where no path writes one.
+        bound, lm, options: as of ``prefix_beam_kernel.search_batch``, and so is what is returned.
     """
     batch, positions, _ = tokens.shape
-    found = np.zeros((batch, options.beam, positions), np.int64)
-    certainty = np.zeros((batch, options.beam, positions), np.float32)
-    lengths = np.zeros((batch, options.beam), np.int64)
-    scores = np.full((batch, options.beam), NEG_INF, np.float32)
+    found = nothing_found(batch, options.beam, positions)
     for row in range(batch):
         trie, nodes, final = search_sentence(tokens[row], log_probs[row], links[row], bound[row], lm, options)
-        order = np.argsort(np.where(nodes == ROOT, math.inf, -final), kind="mergesort")
-        if len(nodes) == 0 or nodes[order[0]] == ROOT:  # no path but to the end at once
-            surest = 1 + int(np.argmax(log_probs[row, 1 : bound[row] - 1, 0]))
-            found[row, 0, 0], certainty[row, 0, 0] = tokens[row, surest, 0], log_probs[row, surest, 0]
-            lengths[row, 0], scores[row, 0] = 1, log_probs[row, surest, 0]
-            continue
-        for place, i in enumerate(order[: options.beam]):
-            node = nodes[i]
-            lengths[row, place], scores[row, place] = trie.length[node], final[i]
-            while node != ROOT:
-                found[row, place, trie.length[node] - 1] = trie.token[node]
-                certainty[row, place, trie.length[node] - 1] = trie.certainty[node]
-                node = trie.parent[node]
-    return found, certainty, lengths, scores
+        inner = slice(1, bound[row] - 1)
+        write_best(found, row, trie, nodes, final, tokens[row, inner, 0], log_probs[row, inner, 0])
+    return found
 
 
 def kept_search(sources: int) -> Any:
@@ -146,7 +124,7 @@ def kept_search(sources: int) -> Any:
     @compiled_once
     def search(
         tokens: np.ndarray, log_probs: np.ndarray, links: np.ndarray, bound: np.ndarray, lm: Tables, options: Options
-    ) -> Tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
+    ) -> Found:
         _ = sources
         return search_batch(tokens, log_probs, links, bound, lm, options)
 

@@ -59,6 +59,20 @@ class Ranking(NamedTuple):
     fused: np.ndarray
 
 
+class Found(NamedTuple):
+    """The beams of every sentence, best first, the empty prefix after all others; what stands for no prefix is last.
+
+    Attributes:
+        tokens, certainty: ``(batch, beam, positions)``, see Prefixes.
+        lengths, scores: ``(batch, beam)``; -inf for no prefix.
+    """
+
+    tokens: np.ndarray
+    certainty: np.ndarray
+    lengths: np.ndarray
+    scores: np.ndarray
+
+
 @compiled
 def log_add(a: float, b: float) -> float:
     if a < b:
@@ -217,9 +231,40 @@ def search_sentence(
 
 
 @compiled
+def nothing_found(batch: int, beam: int, positions: int) -> Found:
+    return Found(
+        np.zeros((batch, beam, positions), np.int64),
+        np.zeros((batch, beam, positions), np.float32),
+        np.zeros((batch, beam), np.int64),
+        np.full((batch, beam), NEG_INF, np.float32),
+    )
+
+
+@compiled
+def write_best(
+    found: Found, row: int, trie: Trie, nodes: np.ndarray, scores: np.ndarray, tokens: np.ndarray, log_probs: np.ndarray
+) -> None:
+    """The best of the ``nodes`` of a sentence, by their ``scores``; if none of them holds a token, the most certain of
+    ``tokens``, the best ones of its positions, with its log-probability alone."""
+    order = np.argsort(np.where(nodes == ROOT, math.inf, -scores), kind="mergesort")
+    if len(nodes) == 0 or nodes[order[0]] == ROOT:
+        surest = int(np.argmax(log_probs))
+        found.tokens[row, 0, 0], found.certainty[row, 0, 0] = tokens[surest], log_probs[surest]
+        found.lengths[row, 0], found.scores[row, 0] = 1, log_probs[surest]
+        return
+    for place, i in enumerate(order[: found.scores.shape[1]]):
+        node = nodes[i]
+        found.lengths[row, place], found.scores[row, place] = trie.length[node], scores[i]
+        while node != ROOT:
+            found.tokens[row, place, trie.length[node] - 1] = trie.token[node]
+            found.certainty[row, place, trie.length[node] - 1] = trie.certainty[node]
+            node = trie.parent[node]
+
+
+@compiled
 def search_batch(
     tokens: np.ndarray, log_probs: np.ndarray, blank: np.ndarray, bound: np.ndarray, lm: Tables, options: Options
-) -> Tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
+) -> Found:
     """The beams of every sentence.
 
     Args:
@@ -230,31 +275,14 @@ def search_batch(
         options: see there.
 
     Returns:
-        ``(batch, beam, positions)`` tokens and certainties, ``(batch, beam)`` lengths and scores; best first, the
-        empty prefix after all others, and what stands for no prefix last, with score -inf. Where a narrow beam holds no
-        token at all, the most certain one of the canvas, with its log-probability alone.
+        the beams; where a narrow one holds no token at all, the most certain one of the canvas.
     """
     batch, positions, _ = tokens.shape
-    found = np.zeros((batch, options.beam, positions), np.int64)
-    certainty = np.zeros((batch, options.beam, positions), np.float32)
-    lengths = np.zeros((batch, options.beam), np.int64)
-    scores = np.full((batch, options.beam), NEG_INF, np.float32)
+    found = nothing_found(batch, options.beam, positions)
     for row in range(batch):
         trie, nodes, final = search_sentence(tokens[row], log_probs[row], blank[row], bound[row], lm, options)
-        order = np.argsort(np.where(nodes == ROOT, math.inf, -final), kind="mergesort")
-        if len(nodes) == 0 or nodes[order[0]] == ROOT:  # a narrow beam and a canvas of blanks
-            surest = int(np.argmax(log_probs[row, : bound[row], 0]))
-            found[row, 0, 0], certainty[row, 0, 0] = tokens[row, surest, 0], log_probs[row, surest, 0]
-            lengths[row, 0], scores[row, 0] = 1, log_probs[row, surest, 0]
-            continue
-        for place, i in enumerate(order):
-            node = nodes[i]
-            lengths[row, place], scores[row, place] = trie.length[node], final[i]
-            while node != ROOT:
-                found[row, place, trie.length[node] - 1] = trie.token[node]
-                certainty[row, place, trie.length[node] - 1] = trie.certainty[node]
-                node = trie.parent[node]
-    return found, certainty, lengths, scores
+        write_best(found, row, trie, nodes, final, tokens[row, : bound[row], 0], log_probs[row, : bound[row], 0])
+    return found
 
 
 def kept_search(sources: int) -> Any:
@@ -263,7 +291,7 @@ def kept_search(sources: int) -> Any:
     @compiled_once
     def search(
         tokens: np.ndarray, log_probs: np.ndarray, blank: np.ndarray, bound: np.ndarray, lm: Tables, options: Options
-    ) -> Tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
+    ) -> Found:
         _ = sources
         return search_batch(tokens, log_probs, blank, bound, lm, options)
 

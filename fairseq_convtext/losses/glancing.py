@@ -16,7 +16,8 @@ from fairseq_convtext.losses.dag import best_path
 
 # What a decoder gives besides the scores: the bounds ``(batch,)``, and what its alignment needs.
 Output = Dict[str, Tensor]
-Path = Callable[[Tensor, Output], Tuple[Tensor, Tensor]]
+# Of ``(batch, positions, vocabulary)`` scores and that: symbols, and where they are meant, ``(batch, positions)``.
+Glance = Callable[[Tensor, Output], Tuple[Tensor, Tensor]]
 
 
 class GlancingSchedule(NamedTuple):
@@ -64,7 +65,7 @@ def choose_positions(wrong: Tensor, inside: Tensor, ratio: float) -> Tensor:
     return order < shown[:, None]
 
 
-def ctc_path(targets: Tensor, target_lengths: Tensor, blank: int) -> Path:
+def ctc_path(targets: Tensor, target_lengths: Tensor, blank: int) -> Glance:
     """The best alignment on a CTC canvas: every position has its symbol, blanks included."""
 
     def path(logits: Tensor, output: Output) -> Tuple[Tensor, Tensor]:
@@ -75,7 +76,7 @@ def ctc_path(targets: Tensor, target_lengths: Tensor, blank: int) -> Path:
     return path
 
 
-def dag_path(targets: Tensor, target_lengths: Tensor, blank: int) -> Path:
+def dag_path(targets: Tensor, target_lengths: Tensor, blank: int) -> Glance:
     """The best path on a directed acyclic canvas: only the positions on it have a symbol, the others the blank."""
 
     def path(logits: Tensor, output: Output) -> Tuple[Tensor, Tensor]:
@@ -88,7 +89,7 @@ def dag_path(targets: Tensor, target_lengths: Tensor, blank: int) -> Path:
     return path
 
 
-def make_glance(path: Path, ratio: float) -> Path:
+def make_glance(path: Glance, ratio: float) -> Glance:
     """What a decoder calls between its two passes.
 
     Args:

@@ -8,7 +8,7 @@ from torch import Tensor, nn
 from fairseq_convtext.decoding.candidates import SearchProjection
 from fairseq_convtext.decoding.lookahead import read_lookahead
 from fairseq_convtext.decoding.one_pass import OnePass, Symbols, best_symbols, read_ctc, read_position
-from fairseq_convtext.decoding.path_beam import LEAST_LINK, LEAST_REACH, Graph, reach
+from fairseq_convtext.decoding.path_beam import LEAST_LINK, Graph
 from fairseq_convtext.losses import ctc, dag
 from fairseq_convtext.modules.int8 import Int8Linear
 from fairseq_convtext.modules.links import Links
@@ -98,13 +98,12 @@ class DagAlignment(PositionAlignment):
         )
 
     def candidates(self, canvas: Tensor, bound: Tensor, project: SearchProjection, count: int) -> Graph:
-        """What a search tries: the tokens of positions that a path may come to, and how it gets there."""
+        """What a search tries: tokens, and jumps from one to the next."""
         links = self.links(canvas, bound)
-        # The first and the last position write nothing.
-        on_a_path = (reach(links) > LEAST_REACH) & ~padding_mask(bound - 1, canvas.size(1))[:, :, 0]
-        on_a_path[:, 0], on_a_path[:, 1] = False, True  # something can be written whatever the links
+        inner = ~padding_mask(bound - 1, canvas.size(1))[:, :, 0]
+        inner[:, 0] = False
         links = links.masked_fill(links < links.amax(dim=2, keepdim=True) + math.log(LEAST_LINK), -math.inf)
-        tokens, log_probs = project.likeliest(canvas, on_a_path, count)
+        tokens, log_probs = project.likeliest(canvas, inner, count)
         return Graph(tokens, log_probs, links)
 
     def log_likelihoods(

@@ -7,7 +7,7 @@ position, by CTC or as a graph (``--target-alignment``, alignments.py).
 import functools
 import logging
 import math
-from typing import Any, Callable, Dict, List, Optional, Tuple, Union
+from typing import Any, Dict, List, Optional, Tuple, Union
 
 import torch
 from fairseq.logging import metrics
@@ -17,15 +17,11 @@ from torch.nn import functional as F
 
 from fairseq_convtext.decoding.candidates import SearchProjection
 from fairseq_convtext.decoding.ngram import NgramModel
-from fairseq_convtext.decoding.one_pass import (
-    NEG_INF,
-    OnePass,
-    Symbols,
-    normalised,
-)
+from fairseq_convtext.decoding.one_pass import NEG_INF, OnePass, Symbols, normalised
 from fairseq_convtext.decoding.path_beam import Graph, beam_search
 from fairseq_convtext.decoding.prefix_beam import Prefixes, SearchOptions
 from fairseq_convtext.errors import ConvTextError
+from fairseq_convtext.losses.glancing import Glance
 from fairseq_convtext.models.alignments import ALIGNMENTS
 from fairseq_convtext.models.bytenet_deconv_config import BytenetDeconvConfig, complete_config
 from fairseq_convtext.models.bytenet_deconv_encoder import BytenetDeconvEncoder
@@ -35,9 +31,6 @@ from fairseq_convtext.modules.feedback import PredictionFeedback
 from fairseq_convtext.modules.upsampler import Upsampler
 
 logger = logging.getLogger(__name__)
-
-# From the first pass's logits and the rest of its output to symbols and where to show them.
-Glance = Callable[[Tensor, Dict[str, Tensor]], Tuple[Tensor, Tensor]]
 
 # Log-probability of what a canvas does not offer but a stock generator may force: an EOS before the canvas is
 # read to its end (--max-len-b), a token after it (--min-len). Finite, or the generator would find no hypothesis.

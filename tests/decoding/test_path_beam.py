@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from fairseq_convtext.decoding.ngram import train_ngram
-from fairseq_convtext.decoding.path_beam import Graph, path_beam_search, reach
+from fairseq_convtext.decoding.path_beam import Graph, path_beam_search
 from fairseq_convtext.decoding.prefix_beam import SearchOptions
 from fairseq_convtext.modules.links import Links
 
@@ -104,22 +104,3 @@ def test_the_search_does_not_depend_on_the_batch():
         mine = Graph(*(table[row : row + 1, :bound] for table in canvas))
         alone = path_beam_search(mine, BOUND[row : row + 1], WIDE._replace(beam=4), EOS)
         assert beams(alone, 0) == beams(together, row)
-
-
-def test_the_probability_to_come_to_a_position_is_that_of_all_ways_there():
-    links = graph(6).links
-    found = reach(links)
-    for row, bound in enumerate(BOUND.tolist()):
-        for place in range(bound):
-            total = 0.0
-            for length in range(place):
-                for between in itertools.combinations(range(1, place), length):
-                    stations = [0, *between, place]
-                    jumps = [end - start for start, end in zip(stations, stations[1:])]
-                    if max(jumps) <= 3:
-                        total += math.exp(
-                            sum(float(links[row, start, jump - 1]) for start, jump in zip(stations, jumps))
-                        )
-            assert float(found[row, place]) == pytest.approx(total if place else 1.0, abs=1e-5)
-        assert float(found[row, bound - 1]) == pytest.approx(1.0, abs=1e-5)  # every path comes to the end
-        assert not found[row, bound:].any()

@@ -8,8 +8,14 @@ import torch
 
 
 def pytest_collection_modifyitems(items: List[pytest.Item]) -> None:
-    """Command lines first: of several processes none is left with the longest files when the others have finished."""
-    items.sort(key=lambda item: item.path.parent.name not in ("command_lines", "scripts"))
+    """The longest files first: of several processes none is left with one of them when the others have finished."""
+    longest = ["test_demo.py", "command_lines", "scripts"]
+
+    def place(item: pytest.Item) -> int:
+        names = {item.path.name, item.path.parent.name}
+        return next((number for number, name in enumerate(longest) if name in names), len(longest))
+
+    items.sort(key=place)
 
 
 @pytest.fixture(autouse=True)

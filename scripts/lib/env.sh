@@ -93,8 +93,9 @@ if [[ -n "${CONVTEXT_PYTHON:-}" ]]; then
     PYTHON="$("$PYTHON" -c 'import sys; print(sys.executable)')" ||
         convtext_fail "CONVTEXT_PYTHON=$CONVTEXT_PYTHON is not a Python that runs."
     PATH="$("$PYTHON" -c 'import sysconfig; print(sysconfig.get_path("scripts"))'):$PATH"
-    # compat.py alone, not the package: what this asks is whether the environment will do.
-    "$PYTHON" - "$ROOT/fairseq_convtext/compat.py" <<'PYTHON' || exit 1
+    # compat.py alone, not the package: what this asks is whether the environment will do. Scripts called by others
+    # need not ask again, which takes seconds.
+    [[ "${CONVTEXT_CHECKED:-}" == "$PYTHON" ]] || "$PYTHON" - "$ROOT/fairseq_convtext/compat.py" <<'PYTHON' || exit 1
 import logging
 import runpy
 import sys
@@ -116,4 +117,4 @@ else
     PYTHON="$ROOT/.venv/bin/python"
     PATH="$ROOT/.venv/bin:$PATH"
 fi
-export PATH PYTHON
+export PATH PYTHON CONVTEXT_CHECKED="$PYTHON"

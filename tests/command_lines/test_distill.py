@@ -207,10 +207,12 @@ def test_more_sources_in_other_subwords_are_refused(small, teacher, tmp_path):
     assert code == 1 and re.search("^error: 4 of 5 tokens of .* are not in .*dict.d.txt: give", errors, re.MULTILINE)
 
 
-def test_references_stay_and_judges_choose_for_the_rest(small, teacher, checkpoints, tmp_path):
+def test_references_stay_judges_choose_for_the_rest_and_no_shard_is_without_a_sentence(
+    small, teacher, checkpoints, tmp_path
+):
     dictionary = Dictionary.load(str(small / "dict.d.txt"))
-    (tmp_path / "more.d").write_text("0 1 2\n3 4\n5 5 6 7\n")
-    arguments = ["--data", small, "--path", teacher, "--out", tmp_path, "--cpu", "--shards", 1, "--references", 2]
+    (tmp_path / "more.d").write_text("0 1 2\n5 5 6 7\n")
+    arguments = ["--data", small, "--path", teacher, "--out", tmp_path, "--cpu", "--shards", 3, "--references", 2]
     arguments += ["--more-source", tmp_path / "more.d", "--judge", checkpoints("ctc"), "--nbest", 3]
     code, errors = finish(start(*arguments))
     assert code == 0, errors[-2000:]
@@ -218,25 +220,18 @@ def test_references_stay_and_judges_choose_for_the_rest(small, teacher, checkpoi
     for language in "dl":
         made[language] = list(indexed_dataset.make_dataset(str(tmp_path / "bin" / f"train.d-l.{language}"), "mmap"))
         kept = list(indexed_dataset.make_dataset(str(small / f"train.d-l.{language}"), "mmap"))
-        assert len(made[language]) == 2 * count + 3
+        assert len(made[language]) == 2 * count + 2
         assert all(torch.equal(ids, kept[n % count]) for n, ids in enumerate(made[language][: 2 * count]))
-    assert [dictionary.string(ids) for ids in made["d"][-3:]] == ["0 1 2", "3 4", "5 5 6 7"]
-    offered = [line.split("\t") for line in (tmp_path / "shards" / "0.nbest").read_text().splitlines()]
-    assert len(offered) == 9
+    assert [dictionary.string(ids) for ids in made["d"][-2:]] == ["0 1 2", "5 5 6 7"]
+    assert sorted(file.name for file in (tmp_path / "shards").iterdir() if not file.suffix) == ["0", "1"]
+    shards = [(tmp_path / "shards" / f"{number}.nbest").read_text() for number in (0, 1)]
+    offered = [line.split("\t") for shard in shards for line in shard.splitlines()]
+    assert len(offered) == 6
     targets = Dictionary.load(str(small / "dict.l.txt"))
-    for number, ids in enumerate(made["l"][-3:]):
+    for number, ids in enumerate(made["l"][-2:]):
         assert targets.string(ids) in [text for key, _, text in offered if int(key) == number]
     (tmp_path / "bin").rename(tmp_path / "away")
     code, errors = finish(start(*arguments[:-1], 2))
     assert code == 1 and "was made with other settings" in errors  # than an --nbest of 3
     (tmp_path / "away").rename(tmp_path / "bin")
     assert "references, 2 times each" in (tmp_path / "bin" / "DISTILLED").read_text()
-
-
-def test_more_shards_than_sentences_leave_none_without_one(small, teacher, tmp_path):
-    (tmp_path / "more.d").write_text("0 1 2\n3 4\n5 5 6 7\n")
-    arguments = ["--data", small, "--path", teacher, "--out", tmp_path, "--cpu", "--references", 1]
-    code, errors = finish(start(*arguments, "--more-source", tmp_path / "more.d"))
-    assert code == 0, errors[-2000:]
-    assert sorted(file.name for file in (tmp_path / "shards").iterdir() if not file.suffix) == ["0", "1", "2"]
-    assert len((tmp_path / "train.l").read_text().splitlines()) == SENTENCES["train"] + 3

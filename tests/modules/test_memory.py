@@ -10,8 +10,7 @@ import pytest
 
 # A block at the very end of the memory, which both thresholds have to keep.
 PROGRAM = """
-import ctypes, resource, sys
-from fairseq_convtext.modules.memory import keep_freed_memory
+import ctypes, resource, runpy, sys
 
 libc = ctypes.CDLL("libc.so.6")
 libc.malloc.restype, libc.malloc.argtypes, libc.free.argtypes = ctypes.c_void_p, [ctypes.c_size_t], [ctypes.c_void_p]
@@ -25,7 +24,7 @@ def work():
     return resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before
 
 if sys.argv[1] == "kept":
-    keep_freed_memory()
+    runpy.run_path("fairseq_convtext/modules/memory.py")["keep_freed_memory"]()
 work()
 print(work())
 """
@@ -38,7 +37,7 @@ def faults(how, **settings):
     environment = {name: value for name, value in os.environ.items() if name not in SETTINGS}
     found = subprocess.run(
         [sys.executable, "-c", PROGRAM, how],
-        capture_output=True, text=True, check=True, env={**environment, **settings, "PYTHONPATH": str(ROOT)},
+        capture_output=True, text=True, check=True, env={**environment, **settings}, cwd=ROOT,
     )
     return int(found.stdout)
 

@@ -7,13 +7,14 @@
 #   DATA           folder with train.en and train.de, raw text
 #   KIND           distilled-more  the Transformer translates all of them, models of the project help to choose among
 #                                  five translations of each (scripts/rerank.py)
-#                  self-trained    no Transformer: ROW translates the sampled ones as its judges choose among its five
-#                                  best; the pairs of the training data stay as they are
+#                  self-trained    no Transformer: ROW translates the sampled ones by search with the n-gram model, and
+#                                  its judges, if it was translated with some, choose among its five best; the pairs of
+#                                  the training data stay as they are
 #   --out FOLDER   of scripts/benchmark_multi30k.sh, with its row transformer for distilled-more; default:
 #                  data-bin/multi30k
 #   --judges CHECKPOINT,...  for distilled-more (default: the averages of FOLDER's rows ctc, 2,400 updates, and best,
 #                  4,800)
-#   --teacher ROW  for self-trained: a folder in FOLDER that was translated with --judges (default: ctc-2400-seed1)
+#   --teacher ROW  for self-trained: a folder in FOLDER (default: ctc-2400-seed1)
 #   --sentences N  how many are sampled (default: 116000 for distilled-more, 40000 for self-trained)
 #   --seed N       of the sampling: another one for the next round of self-training (default: 1)
 #   --name NAME    of the folder that is made in FOLDER (default: KIND)
@@ -68,7 +69,9 @@ if [[ "$kind" == distilled-more ]]; then
     for file in "${judges[@]}"; do options+=(--judge "$file"); done
 else
     sentences="${sentences:-40000}" path="$out/$teacher/average.pt"
-    search_flags="$out/$teacher/averaged-search-lm-judged/flags" needed=("$search_flags")
+    search_flags="$out/$teacher/averaged-search-lm-judged/flags"
+    [[ -f "$search_flags" ]] || search_flags="$out/$teacher/averaged-search-lm/flags"
+    needed=("$search_flags")
 fi
 for file in "$path" "${needed[@]}" "$out/spm.model"; do
     [[ -f "$file" ]] || convtext_fail "no file $file: run scripts/benchmark_multi30k.sh first; see $0 --help."
@@ -76,7 +79,8 @@ done
 if [[ "$kind" == self-trained ]]; then
     # As many as are worth their time: all thirty would take six times as long for 0.7 BLEU.
     mapfile -t search < <(sed 's/^--ctc-beam=.*/--ctc-beam=10/' "$search_flags")
-    options=(--references 1 -- --task translation_convtext "${search[@]}" --ctc-judged 5)
+    options=(--references 1 -- --task translation_convtext "${search[@]}")
+    [[ "$search_flags" != *-judged/flags ]] || options+=(--ctc-judged 5)
     options+=(--model-overrides "{'generation_dtype': 'auto'}")
 fi
 

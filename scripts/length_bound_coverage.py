@@ -7,14 +7,15 @@
 The text must be what the model reads: subwords, separated by spaces, or plain text with --spm. S counts the
 source tokens with EOS, as the model does. A target of U tokens fits
   position   if L >= U + 1 (EOS is written too),
-  ctc        if L >= U + number of adjacent equal tokens (a blank must stand between them).
+  ctc        if L >= U + number of adjacent equal tokens (a blank must stand between them),
+  dag        if L >= U + 2 (the start and the end are positions too) and L <= (U + 1) * longest jump + 1.
 """
 
 import argparse
 import logging
 import sys
 from pathlib import Path
-from typing import Callable, Dict, List, Optional
+from typing import Callable, Dict, List, NamedTuple, Optional
 
 import torch
 from corpus_checks import InputError, check_parallel_files, iter_lines
@@ -46,15 +47,23 @@ def ctc_positions(path: Path, segment: Segment) -> Tensor:
     return torch.tensor(needed)
 
 
-def coverage(lengths: Tensor, needed: Tensor, a: float, b: float, limit: int) -> float:
-    """Share of sentences whose bound reaches what they need, in per cent.
+class Limits(NamedTuple):
+    """``(sentences,)`` canvas positions that every target needs, and those that it has at most."""
+
+    least: Tensor
+    most: Tensor
+
+
+def coverage(lengths: Tensor, needed: Limits, a: float, b: float, limit: int) -> float:
+    """Share of sentences whose bound is what their target needs, in per cent.
 
     Args:
         lengths: ``(sentences,)`` source tokens S, EOS included.
-        needed: ``(sentences,)`` positions that the target needs.
+        needed: of the targets.
         a, b, limit: the bound.
     """
-    fits = length_bound(lengths, a, b, limit) >= needed
+    bound = length_bound(lengths, a, b, limit)
+    fits = (bound >= needed.least) & (bound <= needed.most)
     return 100.0 * fits.double().mean().item()
 
 
@@ -79,22 +88,28 @@ def summary(name: str, values: Tensor) -> str:
 
 
 def report(source: Path, target: Path, segment: Segment, options: argparse.Namespace) -> None:
-    """Print the tables: what fits by position, what fits by CTC, and what each bound costs."""
+    """Print the tables: what fits by each alignment, and what each bound costs."""
     pairs = check_parallel_files(source, target)[0].lines
     lengths = token_counts(source, segment) + 1
     tokens = token_counts(target, segment)
-    needed = {"position": tokens + 1, "ctc": ctc_positions(target, segment)}
+    by_ctc, endless = ctc_positions(target, segment), torch.full_like(tokens, torch.iinfo(torch.long).max)
+    needed = {
+        "position": Limits(tokens + 1, endless),
+        "ctc": Limits(by_ctc, endless),
+        "dag": Limits(tokens + 2, (tokens + 1) * options.longest_jump + 1),
+    }
     print(f"{pairs} pairs, {source} to {target}, L = min(ceil(a*S + b), {options.limit})")
     print(summary("source tokens with EOS", lengths))
     print(summary("target tokens", tokens))
-    print(summary("extra positions for equal neighbours in CTC", needed["ctc"] - tokens))
+    print(summary("extra positions for equal neighbours in CTC", by_ctc - tokens))
 
-    for alignment, positions in needed.items():
+    for alignment, limits in needed.items():
 
-        def share(a: float, b: float, positions: Tensor = positions) -> str:
-            return percent(coverage(lengths, positions, a, b, options.limit))
+        def share(a: float, b: float, limits: Limits = limits) -> str:
+            return percent(coverage(lengths, limits, a, b, options.limit))
 
-        print(table(f"\n{alignment}: targets that fit, per cent", options.a, options.b, share))
+        jumps = f", jumps of up to {options.longest_jump}" if alignment == "dag" else ""
+        print(table(f"\n{alignment}: targets that fit{jumps}, per cent", options.a, options.b, share))
 
     def cost(a: float, b: float) -> str:
         return f"{length_bound(lengths, a, b, options.limit).sum().item() / max(tokens.sum().item(), 1):.2f}"
@@ -116,6 +131,7 @@ def parse_options(arguments: Optional[List[str]]) -> argparse.Namespace:
     parser.add_argument("--spm", type=Path, help="sentencepiece model to segment both sides with")
     parser.add_argument("--a", type=numbers, default=[1.0, 1.2, 1.5, 2.0, 3.0], help="values of a, by commas")
     parser.add_argument("--b", type=numbers, default=[0, 4, 8, 16, 32], help="values of b, by commas")
+    parser.add_argument("--longest-jump", type=int, default=12, help="of the model, for dag")
     parser.add_argument("--limit", type=int, default=1024, help="max_target_positions of the model")
     options = parser.parse_args(arguments)
     if len(options.corpus) == 3 and not options.source and not options.target:

@@ -1,4 +1,4 @@
-"""scripts/length_bound_coverage.py: shares counted by hand, for both alignments."""
+"""scripts/length_bound_coverage.py: shares counted by hand, for all alignments."""
 
 import sys
 from pathlib import Path
@@ -9,7 +9,7 @@ pytest.importorskip("fairseq")
 sys.path.append(str(Path(__file__).resolve().parents[2] / "scripts"))
 import length_bound_coverage as script  # noqa: E402
 
-# Source tokens with EOS: 2, 3, 4. Needed by position: 2, 5, 4; by ctc: 1, 6, 3.
+# Source tokens with EOS: 2, 3, 4. Needed by position: 2, 5, 4; by ctc: 1, 6, 3; by dag: 3, 6, 5.
 SOURCE = ["a", "a b", "a b c"]
 TARGET = ["x", "x x y y", "x y x"]
 
@@ -26,7 +26,7 @@ def grids(output: str) -> dict:
     tables, rows = {}, None
     for line in output.split("\n"):
         words = line.split()
-        if words and words[0].rstrip(":") in ("position", "ctc", "cost"):
+        if words and words[0].rstrip(":") in ("position", "ctc", "dag", "cost"):
             rows = tables.setdefault(words[0].rstrip(":"), {})
         elif words and rows is not None and words[0] != "a":
             rows[float(words[0])] = words[1:]
@@ -39,6 +39,13 @@ def test_shares_by_hand(corpus, capsys):
     assert tables["position"] == {1.0: ["66.667", "all"], 1.5: ["all", "all"], 2.0: ["all", "all"]}
     assert tables["ctc"] == {1.0: ["66.667", "66.667"], 1.5: ["66.667", "all"], 2.0: ["all", "all"]}
     assert tables["cost"][1.0] == [f"{9 / 8:.2f}", f"{15 / 8:.2f}"]
+
+
+def test_a_graph_has_an_upper_limit_too(corpus, capsys):
+    # With jumps of up to 2 a path of one token ends within 5 positions, of four within 11, of three within 9.
+    arguments = [str(corpus / "train"), "en", "de", "--a", "0", "--b", "2,3,5,6,9,10", "--longest-jump", "2"]
+    assert script.main(arguments) == 0
+    assert grids(capsys.readouterr().out)["dag"] == {0.0: ["0.000", "33.333", "66.667", "66.667", "66.667", "33.333"]}
 
 
 def test_limit_cuts_the_bound(corpus, capsys):

@@ -11,6 +11,7 @@
 #                     position     bytenet_deconv_tiny with --target-alignment position
 #                     ctc          with CTC; each of the next is ctc with one step more
 #                     bytenet      with the bottleneck blocks of ByteNet, 15 and 10 of them, and 256 channels
+#                     dynamic      with dynamic convolutions of 7 weights, 6 and 4 blocks
 #                     glancing, feedback, word-dropout, consistency
 #                     less-dropout for the large data of scripts/distill_multi30k.sh
 #                     short-canvas less-dropout with 1.5 S + 2 canvas positions in the place of 2 S: faster
@@ -37,7 +38,7 @@ if [[ $# -eq 0 || "$1" == -h || "$1" == --help ]]; then
     sed -n '2,/^set /s/^# \{0,1\}//p' "${BASH_SOURCE[0]}"
     exit $(($# == 0 ? 2 : 0))
 fi
-data="$1" out="" rows=transformer,fconv,lstm,position,ctc,bytenet,glancing,feedback,word-dropout,consistency,best
+data="$1" out="" rows=transformer,fconv,lstm,position,ctc,bytenet,dynamic,glancing,feedback,word-dropout,consistency,best
 rows+=,dag,dag-glancing,autoregressive,channel
 updates=2400 seed=1 distilled="" from="" judges=()
 shift
@@ -105,6 +106,7 @@ flags_of() {
         position | ctc) ;;
         bytenet) echo --encoder-block bytenet --encoder-channels 256 --encoder-layers 15 --decoder-layers 10 \
             --dilations 1,2,4,8,16 --length-bound-b 4 ;;
+        dynamic) echo --encoder-block dynamic --kernel-size 7 --dilations 1,2 ;;
         glancing) echo --glancing-ratio "0.5:0.3@$updates" ;;
         feedback) echo --intermediate-ctc-layers 1,2 ;;
         word-dropout) echo --word-dropout 0.1 ;;

@@ -14,6 +14,7 @@ from torch.nn import functional as F
 
 from fairseq_convtext.errors import ConvTextError
 from fairseq_convtext.modules.convolution import DilatedConv
+from fairseq_convtext.modules.dynamic import DynamicConv
 from fairseq_convtext.modules.history import History
 
 
@@ -99,11 +100,37 @@ class DepthwiseBlock(nn.Module):
         return self.reduce(F.relu(self.expand(x)))
 
 
+class DynamicBlock(nn.Module):
+    """Gated linear unit, dynamic convolution, and a second gated unit (after arXiv 1901.10430, figure 2 c).
+
+    layer norm, 1x1 to ``2 * hidden``, half of it the gate; dynamic convolution; layer norm, 1x1 to ``2 * hidden``,
+    half of it the gate; 1x1 to ``out_channels``. In the paper the second half is a branch of its own, with a ReLU.
+    """
+
+    hidden_ratio = 1.0
+
+    def __init__(
+        self, in_channels: int, out_channels: int, hidden: int, kernel_size: int, dilation: int, causal: bool = False
+    ) -> None:
+        super().__init__()
+        self.norm1 = nn.LayerNorm(in_channels)
+        self.read = nn.Linear(in_channels, 2 * hidden)
+        self.conv = DynamicConv(hidden, kernel_size, dilation, causal=causal)
+        self.norm2 = nn.LayerNorm(hidden)
+        self.mix = nn.Linear(hidden, 2 * hidden)
+        self.expand = nn.Linear(hidden, out_channels)
+
+    def forward(self, x: Tensor, mask: Optional[Tensor], history: Optional[History] = None) -> Tensor:
+        x = self.conv(F.glu(self.read(self.norm1(x)), dim=-1), mask, history)
+        return self.expand(F.glu(self.mix(self.norm2(x)), dim=-1))
+
+
 BLOCKS: Dict[str, Type[nn.Module]] = {
     "bytenet": ByteNetBlock,
     "wavenet": WaveNetBlock,
     "glu": GatedLinearBlock,
     "depthwise": DepthwiseBlock,
+    "dynamic": DynamicBlock,
 }
 
 

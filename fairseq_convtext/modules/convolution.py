@@ -21,6 +21,14 @@ def few_positions(x: Tensor) -> bool:
     return x.size(0) * x.size(1) <= FEW_POSITIONS and not torch.is_grad_enabled()
 
 
+def check_filter(kernel_size: int, dilation: int) -> None:
+    """ConvTextError unless such a filter keeps the number of positions."""
+    if kernel_size < 1 or kernel_size % 2 == 0:
+        raise ConvTextError(f"--kernel-size must be odd and positive, so that lengths stay; found {kernel_size}.")
+    if dilation < 1:
+        raise ConvTextError(f"--dilations must be positive; found {dilation}.")
+
+
 class DilatedConv(nn.Module):
     """Length-preserving convolution that never reads padding.
 
@@ -41,10 +49,7 @@ class DilatedConv(nn.Module):
         causal: bool = False,
     ) -> None:
         super().__init__()
-        if kernel_size < 1 or kernel_size % 2 == 0:
-            raise ConvTextError(f"--kernel-size must be odd and positive, so that lengths stay; found {kernel_size}.")
-        if dilation < 1:
-            raise ConvTextError(f"--dilations must be positive; found {dilation}.")
+        check_filter(kernel_size, dilation)
         self.in_channels, self.kernel_size, self.dilation, self.groups = in_channels, kernel_size, dilation, groups
         self.causal = causal
         self.weight = nn.Parameter(torch.empty(out_channels, in_channels // groups, 1, kernel_size))

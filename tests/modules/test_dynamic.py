@@ -1,0 +1,66 @@
+"""Dynamic convolutions: the formula of the paper, its gradient, and what the filters are."""
+
+import pytest
+import torch
+
+from fairseq_convtext.errors import ConvTextError
+from fairseq_convtext.modules.dynamic import DynamicConv, weighted_sum
+
+
+def reference(conv, x):
+    """The formula, number by number."""
+    batch, positions, channels = x.shape
+    first = conv.kernel_size - 1 if conv.causal else (conv.kernel_size - 1) // 2
+    weights = conv.filters(x).view(batch, positions, conv.heads, conv.kernel_size).softmax(dim=-1)
+    y = torch.zeros_like(x)
+    for t in range(positions):
+        for c in range(channels):
+            for j in range(conv.kernel_size):
+                read = t + (j - first) * conv.dilation
+                if 0 <= read < positions:
+                    y[:, t, c] += weights[:, t, c * conv.heads // channels, j] * x[:, read, c]
+    return y
+
+
+@pytest.mark.parametrize("kernel_size, dilation", [(1, 1), (3, 1), (5, 2), (7, 4)])
+@pytest.mark.parametrize("causal", [False, True])
+@torch.no_grad()
+def test_values_are_those_of_the_formula(kernel_size, dilation, causal):
+    conv, x = DynamicConv(12, kernel_size, dilation, causal), torch.randn(2, 9, 12)
+    assert conv.heads == 4
+    torch.testing.assert_close(conv(x, None), reference(conv, x))
+
+
+@pytest.mark.parametrize("dilation", [1, 3])
+def test_the_gradient_is_that_of_finite_differences(dilation):
+    weights = torch.rand(2, 5, 2, 3, dtype=torch.double, requires_grad=True)
+    x = torch.randn(2, 5 + 2 * dilation, 6, dtype=torch.double, requires_grad=True)
+    assert torch.autograd.gradcheck(lambda weights, x: weighted_sum(weights, x, dilation), (weights, x))
+
+
+def test_padding_is_never_read():
+    conv, mask, x = DynamicConv(4, 3, 2), (torch.arange(9) >= 6)[None, :, None], torch.randn(1, 9, 4)
+    torch.testing.assert_close(conv(x, mask)[:, :6], conv(x + 100 * mask, mask)[:, :6])
+    torch.testing.assert_close(conv(x, mask)[:, :6], conv(x[:, :6], None))
+
+
+def test_equal_positions_stay_what_they_are_where_the_filter_is_inside_the_sentence():
+    conv, x = DynamicConv(8, 3, 2), torch.randn(1, 1, 8).expand(1, 9, 8)
+    torch.testing.assert_close(conv(x, None)[:, 2:-2], x[:, 2:-2])
+
+
+def test_under_autocast_the_sum_has_the_type_of_what_it_reads():
+    conv, x = DynamicConv(8, 3, 1), torch.randn(2, 9, 8, requires_grad=True)
+    with torch.autocast("cpu", torch.bfloat16):
+        y = conv(x.bfloat16(), None)
+    assert y.dtype == torch.bfloat16
+    y.float().sum().backward()
+    assert x.grad is not None and bool(torch.isfinite(x.grad).all())
+
+
+@pytest.mark.parametrize(
+    "kernel_size, dilation, flag", [(2, 1, "--kernel-size"), (0, 1, "--kernel-size"), (3, 0, "--dilations")]
+)
+def test_impossible_widths_are_refused_with_the_flag(kernel_size, dilation, flag):
+    with pytest.raises(ConvTextError, match=flag):
+        DynamicConv(4, kernel_size, dilation)

@@ -15,7 +15,7 @@ import argparse
 import logging
 import sys
 from pathlib import Path
-from typing import Callable, Dict, List, NamedTuple, Optional
+from typing import Callable, Dict, List, Optional
 
 import torch
 from corpus_checks import InputError, check_parallel_files, iter_lines
@@ -47,23 +47,19 @@ def ctc_positions(path: Path, segment: Segment) -> Tensor:
     return torch.tensor(needed)
 
 
-class Limits(NamedTuple):
-    """``(sentences,)`` canvas positions that every target needs, and those that it has at most."""
-
-    least: Tensor
-    most: Tensor
-
-
-def coverage(lengths: Tensor, needed: Limits, a: float, b: float, limit: int) -> float:
-    """Share of sentences whose bound is what their target needs, in per cent.
+def coverage(
+    lengths: Tensor, needed: Tensor, a: float, b: float, limit: int, most: Optional[Tensor] = None
+) -> float:
+    """Share of sentences whose bound reaches what they need, in per cent.
 
     Args:
         lengths: ``(sentences,)`` source tokens S, EOS included.
-        needed: of the targets.
+        needed: ``(sentences,)`` positions that the target needs.
         a, b, limit: the bound.
+        most: ``(sentences,)`` positions that the target must not have more of; None for no such limit.
     """
     bound = length_bound(lengths, a, b, limit)
-    fits = (bound >= needed.least) & (bound <= needed.most)
+    fits = bound >= needed if most is None else (bound >= needed) & (bound <= most)
     return 100.0 * fits.double().mean().item()
 
 
@@ -92,21 +88,17 @@ def report(source: Path, target: Path, segment: Segment, options: argparse.Names
     pairs = check_parallel_files(source, target)[0].lines
     lengths = token_counts(source, segment) + 1
     tokens = token_counts(target, segment)
-    by_ctc, endless = ctc_positions(target, segment), torch.full_like(tokens, torch.iinfo(torch.long).max)
-    needed = {
-        "position": Limits(tokens + 1, endless),
-        "ctc": Limits(by_ctc, endless),
-        "dag": Limits(tokens + 2, (tokens + 1) * options.longest_jump + 1),
-    }
+    needed = {"position": tokens + 1, "ctc": ctc_positions(target, segment), "dag": tokens + 2}
+    farthest = {"position": None, "ctc": None, "dag": (tokens + 1) * options.longest_jump + 1}
     print(f"{pairs} pairs, {source} to {target}, L = min(ceil(a*S + b), {options.limit})")
     print(summary("source tokens with EOS", lengths))
     print(summary("target tokens", tokens))
-    print(summary("extra positions for equal neighbours in CTC", by_ctc - tokens))
+    print(summary("extra positions for equal neighbours in CTC", needed["ctc"] - tokens))
 
-    for alignment, limits in needed.items():
+    for alignment in needed:
 
-        def share(a: float, b: float, limits: Limits = limits) -> str:
-            return percent(coverage(lengths, limits, a, b, options.limit))
+        def share(a: float, b: float, alignment: str = alignment) -> str:
+            return percent(coverage(lengths, needed[alignment], a, b, options.limit, farthest[alignment]))
 
         jumps = f", jumps of up to {options.longest_jump}" if alignment == "dag" else ""
         print(table(f"\n{alignment}: targets that fit{jumps}, per cent", options.a, options.b, share))

@@ -70,7 +70,10 @@ if [[ "$kind" == distilled-more ]]; then
 else
     sentences="${sentences:-40000}" path="$out/$teacher/average.pt"
     search_flags="$out/$teacher/averaged-search-lm-judged/flags"
-    [[ -f "$search_flags" ]] || search_flags="$out/$teacher/averaged-search-lm/flags"
+    if [[ ! -f "$search_flags" ]]; then
+        search_flags="$out/$teacher/averaged-search-lm/flags"
+        echo "$teacher was not translated with judges: nothing chooses among what its search finds" >&2
+    fi
     needed=("$search_flags")
 fi
 for file in "$path" "${needed[@]}" "$out/spm.model"; do

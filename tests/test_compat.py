@@ -151,3 +151,20 @@ def test_importing_the_plugin_allows_the_safe_globals(user_dir: Path) -> None:
     command = [sys.executable, "-c", code]
     result = subprocess.run(command, cwd=user_dir.parent, capture_output=True, text=True, timeout=120)
     assert result.returncode == 0, result.stderr
+
+
+def test_scripts_ask_an_environment_that_none_has_asked_yet(user_dir: Path, tmp_path: Path) -> None:
+    subprocess.run([sys.executable, "-m", "venv", "--without-pip", str(tmp_path)], check=True)
+    python = str(tmp_path / "bin" / "python")
+    command = ["bash", "-c", f"source {user_dir.parent}/scripts/lib/env.sh && echo it will do"]
+
+    def source(**checked: str) -> "subprocess.CompletedProcess[str]":
+        env = {name: value for name, value in os.environ.items() if name not in ("CONVTEXT_CHECKED", "PYTHONPATH")}
+        env.update(CONVTEXT_PYTHON=python, **checked)
+        return subprocess.run(command, env=env, capture_output=True, text=True)
+
+    for checked in ({}, {"CONVTEXT_CHECKED": sys.executable}):
+        done = source(**checked)
+        assert done.returncode == 1 and done.stdout == ""
+        assert done.stderr.startswith("error: CONVTEXT_PYTHON: fairseq_convtext needs torch, which is not installed")
+    assert source(CONVTEXT_CHECKED=python).stdout == "it will do\n"

@@ -8,7 +8,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from fairseq_convtext.errors import ConvTextError
-from fairseq_convtext.modules.history import History
+from fairseq_convtext.modules.history import History, with_past
 from fairseq_convtext.modules.int8 import Int8Linear
 
 # Up to this many positions in a batch, gathering what a filter reads and one product beat the convolution kernel on a
@@ -77,7 +77,7 @@ class DilatedConv(nn.Module):
         padding = self.dilation * (self.kernel_size - 1) // 2
         if self.causal:
             reach, padding = 2 * padding, 0
-            x = F.pad(x, (0, 0, reach, 0)) if history is None else history.prepend(self, x, reach)
+            x = with_past(self, x, reach, history)
         if self.groups == 1 and few_positions(x):
             # Without dilation a view would do, but rows that overlap in memory take a product three times as long.
             read = self.gathered(F.pad(x, (0, 0, padding, padding)))

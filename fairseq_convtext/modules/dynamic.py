@@ -1,14 +1,14 @@
 """A convolution whose filter each position makes for itself."""
 
 import math
-from typing import Any, Optional, Tuple
+from typing import Any, Iterator, Optional, Tuple
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
 from fairseq_convtext.modules.convolution import check_filter
-from fairseq_convtext.modules.history import History
+from fairseq_convtext.modules.history import History, with_past
 
 MOST_HEADS = 8
 
@@ -18,8 +18,8 @@ class DynamicConv(nn.Module):
 
     ``y[t, c] = sum_j w[t, h, j] x[t + (j - (k - 1) / 2) d, c]``, j from 0 to k - 1 (``causal``: up to t, as in
     ``DilatedConv``), where h is the head of channel c and ``w[t, h] = softmax(W[h] x[t])``. All channels of a head
-    share the k weights, which are positive and sum to one; there are as many heads, up to 8, as divide the channels.
-    Positions outside the sentence count as zero.
+    share the k weights, which are positive and sum to one; there are 8 heads, or as many as the largest power of two
+    that divides the channels if that is less. Positions outside the sentence count as zero.
 
     Shape: ``(batch, positions, channels)`` to the same.
     """
@@ -37,12 +37,10 @@ class DynamicConv(nn.Module):
             x = x * ~mask
         weights = self.filters(x).unflatten(2, (self.heads, self.kernel_size)).softmax(dim=-1)
         reach = self.dilation * (self.kernel_size - 1)
-        if not self.causal:
-            x = F.pad(x, (0, 0, reach // 2, reach // 2))
-        elif history is None:
-            x = F.pad(x, (0, 0, reach, 0))
+        if self.causal:
+            x = with_past(self, x, reach, history)
         else:
-            x = history.prepend(self, x, reach)
+            x = F.pad(x, (0, 0, reach // 2, reach // 2))
         return weighted_sum(weights.to(x.dtype), x, self.dilation)
 
     def extra_repr(self) -> str:
@@ -87,7 +85,7 @@ class WeightedSum(torch.autograd.Function):
         return of_weights, of_x.flatten(2), None
 
 
-def taps(weights: Tensor, x: Tensor, dilation: int) -> Any:
+def taps(weights: Tensor, x: Tensor, dilation: int) -> Iterator[Tuple[Tensor, Tensor]]:
     """Of each tap the weights ``(batch, positions, heads, 1)`` and what it reads, ``(batch, positions, heads, c)``."""
     for j in range(weights.size(3)):
         yield weights[..., j, None], x[:, j * dilation :][:, : weights.size(1)]

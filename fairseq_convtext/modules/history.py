@@ -1,9 +1,10 @@
 """What causal convolutions have read, so that a sequence is continued instead of being read again."""
 
-from typing import Dict
+from typing import Dict, Optional
 
 import torch
 from torch import Tensor, nn
+from torch.nn import functional as F
 
 
 class History:
@@ -37,3 +38,8 @@ class History:
     def reorder(self, rows: Tensor) -> None:
         """Row i of the batch goes on from what row ``rows[i]`` has read, as beams do."""
         self.inputs = {conv: past.index_select(0, rows) for conv, past in self.inputs.items()}
+
+
+def with_past(conv: nn.Module, x: Tensor, reach: int, history: Optional[History]) -> Tensor:
+    """What a causal convolution reads: ``History.prepend``, or without a history zeros before ``x``."""
+    return F.pad(x, (0, 0, reach, 0)) if history is None else history.prepend(conv, x, reach)

@@ -5,7 +5,7 @@
 #        [--from CHECKPOINT] [--judges CHECKPOINT,...]
 #   DATA            folder with train, val, test_2016_flickr and test_2017_flickr, each .en and .de, raw text
 #   --out FOLDER    where everything is written (default: data-bin/multi30k)
-#   --rows ROWS     which systems, or none to print the table only (default: all but less-dropout and short-canvas)
+#   --rows ROWS     which systems, or none to print the table only (default: all but less-dropout, short-canvas, dynamic-*)
 #                     transformer  Transformer-Tiny, 8,000 updates of 4,096 tokens, last 10 checkpoints averaged
 #                     fconv, lstm  fairseq's own, of similar size; batches of 4,096 tokens
 #                     position     bytenet_deconv_tiny with --target-alignment position
@@ -20,6 +20,7 @@
 #                     dag-glancing the same with glancing
 #                     autoregressive  the sibling: causal blocks as many and as wide on the same encoder
 #                     channel      word-dropout from German to English, only trained: a judge for the others
+#                     dynamic-autoregressive, dynamic-channel  these two with the dynamic convolutions of dynamic
 #   --updates N     updates of all rows but transformer; those of this project take 2,048 tokens (default: 2400)
 #   --seed N        (default: 1)
 #   --distilled BIN train on what scripts/distill.sh made in place of the original pairs; BIN is FOLDER/bin, and the
@@ -91,6 +92,8 @@ out="${out:-$ROOT/data-bin/multi30k}"
 dag=(--target-alignment dag --criterion convtext_dag --upsample-strides 3 --length-bound-a 3 --length-bound-b 2
     --longest-jump 12)
 
+dynamic=(--encoder-block dynamic --kernel-size 7 --dilations "1,2")
+
 # flags_of ROW: what the row adds to the common flags of its kind.
 flags_of() {
     case "$1" in
@@ -106,7 +109,7 @@ flags_of() {
         position | ctc) ;;
         bytenet) echo --encoder-block bytenet --encoder-channels 256 --encoder-layers 15 --decoder-layers 10 \
             --dilations 1,2,4,8,16 --length-bound-b 4 ;;
-        dynamic) echo --encoder-block dynamic --kernel-size 7 --dilations 1,2 ;;
+        dynamic) echo "${dynamic[@]}" ;;
         glancing) echo --glancing-ratio "0.5:0.3@$updates" ;;
         feedback) echo --intermediate-ctc-layers 1,2 ;;
         word-dropout) echo --word-dropout 0.1 ;;
@@ -120,13 +123,15 @@ flags_of() {
         best) echo --consistency 0.2 --max-tokens 1024 --word-dropout 0.1 ;;
         autoregressive) echo --arch bytenet_tiny --encoder-block glu --encoder-channels 192 --encoder-layers 6 \
             --decoder-layers 6 --dilations 1,2,4,8 --dropout 0.2 --spatial-dropout 0.2 --word-dropout 0.1 ;;
+        # Of flags that are there twice the last one counts.
+        dynamic-autoregressive | dynamic-channel) echo "$(flags_of "${1#*-}")" "${dynamic[@]}" ;;
         *) convtext_fail "--rows has an unknown row $1; see $0 --help." ;;
     esac
 }
 kind_of() {
     case "$1" in
         transformer | fconv | lstm) echo stock ;;
-        autoregressive) echo sibling ;;
+        *autoregressive) echo sibling ;;
         position | dag*) echo "${1%%-*}" ;;
         *) echo ctc ;;
     esac
@@ -249,7 +254,7 @@ for row in ${chosen[@]+"${chosen[@]}"}; do
     KEEP_CHECKPOINTS=10 convtext_train "$bin" "$folder" "$updates" --arch bytenet_deconv_tiny --length-bound-b 0 \
         --max-tokens 2048 --warmup-updates 400 --save-interval-updates 300 --seed "$seed" ${flags[@]+"${flags[@]}"}
     average "$folder" --best "$(checkpoints_kept "$folder" 5)"
-    [[ "$row" != channel ]] || continue
+    [[ "$row" != *channel ]] || continue
     convtext_step "Translating with $row"
     best="$folder/checkpoints/checkpoint_best.pt"
     if [[ "$kind" == position ]]; then
@@ -275,5 +280,5 @@ for row in ${chosen[@]+"${chosen[@]}"}; do
     translate_all "$out/bin" "$folder/average.pt" "$judged"
 done
 
-# The row channel alone has no translations to tell of.
-[[ "$rows" == channel ]] || "$PYTHON" "$ROOT/scripts/benchmark_table.py" "$out"
+# A channel model alone has no translations to tell of.
+[[ "$rows" =~ ^(dynamic-)?channel$ ]] || "$PYTHON" "$ROOT/scripts/benchmark_table.py" "$out"

@@ -13,7 +13,7 @@ from torch import Tensor
 from fairseq_convtext.decoding.one_pass import Symbols
 from fairseq_convtext.decoding.path_beam_kernel import search
 from fairseq_convtext.decoding.prefix_beam import Prefixes, SearchOptions, prefix_beam_search, tables_of
-from fairseq_convtext.decoding.prefix_beam_kernel import Options
+from fairseq_convtext.decoding.ranking import Options
 
 # Jumps less probable than this share of the most probable one from the same position are not tried.
 LEAST_LINK = 0.01

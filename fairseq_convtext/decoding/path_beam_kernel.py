@@ -10,17 +10,18 @@ from typing import Any, Tuple
 import numpy as np
 
 from fairseq_convtext.compiling import compiled, compiled_once, digest
-from fairseq_convtext.decoding.prefix_beam_kernel import (
+from fairseq_convtext.decoding.prefix_trie import NONE, Tables, Trie, child_of, language_score, new_root, new_trie
+from fairseq_convtext.decoding.ranking import (
     NEG_INF,
     Found,
     Options,
-    Ranking,
+    final_scores,
     log_add,
+    new_ranking,
     nothing_found,
     rank,
     write_best,
 )
-from fairseq_convtext.decoding.prefix_trie import NONE, Tables, Trie, child_of, language_score, new_root, new_trie
 
 
 @compiled
@@ -63,9 +64,7 @@ def search_sentence(
     counts = np.zeros(positions, np.int64)
     parents, arriving = np.zeros(jumps * size, np.int64), np.zeros(jumps * size)
     counts[0] = 1
-    ranking = Ranking(
-        np.zeros(size), np.zeros(size, np.int64), np.zeros(size, np.int64), np.zeros(size), np.zeros(size)
-    )
+    ranking = new_ranking(size)
     for position in range(1, positions - 1):
         found = gather_parents(trie, nodes, masses, counts, links, position, parents, arriving)
         kept = 0
@@ -90,12 +89,7 @@ def search_sentence(
             nodes[position, at], masses[position, at] = node, ranking.alignment[at]
         counts[position] = kept
     found = gather_parents(trie, nodes, masses, counts, links, positions - 1, parents, arriving)
-    scores = np.zeros(found)
-    for place in range(found):
-        scores[place] = arriving[place] + trie.fused[parents[place]]
-        if len(lm.tokens):
-            scores[place] += options.lm_weight * language_score(trie, parents[place], options.eos, lm)
-    return trie, parents[:found], scores
+    return trie, parents[:found], final_scores(trie, parents[:found], arriving, lm, options)
 
 
 @compiled

@@ -16,8 +16,9 @@ from torch.nn import functional as F
 
 from fairseq_convtext.decoding.ngram import NgramModel
 from fairseq_convtext.decoding.one_pass import OnePass, Symbols
-from fairseq_convtext.decoding.prefix_beam_kernel import Options, search
+from fairseq_convtext.decoding.prefix_beam_kernel import search
 from fairseq_convtext.decoding.prefix_trie import NONE, Tables
+from fairseq_convtext.decoding.ranking import Options
 
 
 class SearchOptions(NamedTuple):

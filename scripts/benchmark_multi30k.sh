@@ -28,12 +28,12 @@
 #   --from CKPT     rows of CTC and graphs and autoregressive begin with the weights of CKPT, such as the average of a row on other
 #                   data, and half the learning rate; needs --distilled, which the row is called after
 #   --judges CKPT,CKPT,...  models that choose among the 30 best of the search with the n-gram model, such as averages of
-#                   other seeds or the rows autoregressive and channel: one way of decoding more, for these rows
-# Every system of this project is decoded in several ways: greedily, from the average of its five best checkpoints,
-# and by a search without and with an n-gram model. Killed and started again, it goes on where it was. Checkpoints,
+#                   other seeds or the rows autoregressive and channel: one way of decoding more, for rows of CTC and graphs
+# Every system of this project is decoded in several ways: greedily, from the average of its five best checkpoints (one
+# every 300 updates; of all where there are fewer), and by a search without and with an n-gram model. Killed and started again, it goes on where it was. Checkpoints,
 # blank penalty and search weights are chosen by BLEU on val; the tests are translated with that choice only.
 set -euo pipefail
-source "$(dirname "${BASH_SOURCE[0]}")/lib/checkpoint.sh"
+source "$(dirname "${BASH_SOURCE[0]}")/lib/arguments.sh"
 
 if [[ $# -eq 0 || "$1" == -h || "$1" == --help ]]; then
     sed -n '2,/^set /s/^# \{0,1\}//p' "${BASH_SOURCE[0]}"
@@ -62,8 +62,7 @@ while [[ $# -gt 0 ]]; do
 done
 [[ "$updates" =~ ^[1-9][0-9]*$ ]] || { echo "error: --updates must be a number from 1 on; found $updates." >&2; exit 2; }
 [[ "$seed" =~ ^[1-9][0-9]*$ ]] || { echo "error: --seed must be a number from 1 on; found $seed." >&2; exit 2; }
-[[ -d "$data" ]] || { echo "error: no folder $data: expected the one that holds train.en and train.de." >&2; exit 1; }
-data="$(cd "$data" && pwd)"
+data="$(convtext_multi30k_folder "$data")"
 [[ -z "$out" ]] || out="$(mkdir -p "$out" && cd "$out" && pwd)"
 if [[ -n "$distilled" ]]; then
     [[ -f "$distilled/DISTILLED" ]] || { echo "error: $distilled was not made by scripts/distill.sh." >&2; exit 1; }
@@ -78,17 +77,11 @@ for number in "${!judges[@]}"; do
     judges[number]="$(convtext_checkpoint "${judges[number]}" --judges)"
 done
 
-tests=(test_2016_flickr test_2017_flickr)
-for split in train val "${tests[@]}"; do
-    for language in en de; do
-        [[ -f "$data/$split.$language" ]] || { echo "error: no file $data/$split.$language." >&2; exit 1; }
-    done
-done
-
 source "$(dirname "${BASH_SOURCE[0]}")/lib/env.sh"
 source "$ROOT/scripts/lib/recipe.sh"
 out="${out:-$ROOT/data-bin/multi30k}"
 
+tests=(test_2016_flickr test_2017_flickr)
 dag=(--target-alignment dag --criterion convtext_dag --upsample-strides 3 --length-bound-a 3 --length-bound-b 2
     --longest-jump 12)
 
@@ -204,7 +197,7 @@ tune_greedy() {
 # Texts, subwords, binarised data and n-gram model.
 make_corpus() {
     local split language
-    convtext_texts "$out" "$data"
+    convtext_multi30k_settings "$out" "$data"
     mkdir -p "$out/text"
     for language in en de; do
         for split in train "${tests[@]}"; do
@@ -219,6 +212,8 @@ make_corpus() {
 convtext_step "Corpus"
 mkdir -p "$out"
 convtext_in_turn "$out/corpus.lock" make_corpus
+((${#judges[@]} == 0)) || "$PYTHON" "$ROOT/scripts/rerank.py" "$out/bin" --source-lang en --target-lang de \
+    --judges "${judges[@]}" --check
 bin="${distilled:-$out/bin}" valid="$out/text/valid.de" data_name="" made_with=""
 if [[ -n "$distilled" ]]; then
     cmp -s "$out/bin/dict.de.txt" "$distilled/dict.de.txt" ||
@@ -281,4 +276,4 @@ for row in ${chosen[@]+"${chosen[@]}"}; do
 done
 
 # A channel model alone has no translations to tell of.
-[[ "$rows" =~ ^(dynamic-)?channel$ ]] || "$PYTHON" "$ROOT/scripts/benchmark_table.py" "$out"
+[[ "$rows" =~ ^((dynamic-)?channel,?)+$ ]] || "$PYTHON" "$ROOT/scripts/benchmark_table.py" "$out"

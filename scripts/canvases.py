@@ -86,6 +86,11 @@ def read_canvases(options: argparse.Namespace, search: Optional[SearchOptions] =
     if search is not None and search.lm is not None:
         search.lm.check_dictionary(task.target_dictionary.symbols)
     task.load_dataset(options.subset)
+    count = len(task.dataset(options.subset))
+    if len(references) != count:
+        raise InputError(f"the data have {count} sentences and {options.reference} {len(references)} lines")
+    if any(symbol.endswith("@@") for symbol in task.target_dictionary.symbols):
+        raise InputError(f"{options.data} has subwords of subword-nmt (@@): this script joins those of sentencepiece")
     batches = task.get_batch_iterator(
         task.dataset(options.subset), max_sentences=options.batch_size, required_batch_size_multiple=1
     ).next_epoch_itr(shuffle=False)
@@ -107,7 +112,4 @@ def read_canvases(options: argparse.Namespace, search: Optional[SearchOptions] =
             # Recurrent encoders of fairseq, which may judge, want no column that is all padding.
             read["src_tokens"] = read["src_tokens"][:, read["src_tokens"].ne(task.source_dictionary.pad()).any(dim=0)]
             found.append(Canvas([ids[row] for row in rows], tables, encoder_out["bound"][rows], read))
-    count = len(task.dataset(options.subset))
-    if len(references) != count:
-        raise InputError(f"the data have {count} sentences and {options.reference} {len(references)} lines")
     return Canvases(found, references[: options.sentences], decoder.blank, decoder.eos, task)

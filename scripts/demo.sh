@@ -45,13 +45,9 @@ if [[ "$quick" == yes ]]; then
 else
     out="${out:-$ROOT/data-bin/demo-run}"
     vocabulary=4000 updates=4000 warmup=400 interval=400 limit=()
-    # A processor without instructions for bfloat16 trains in float32, and would not be ready in the time. A run that was
-    # killed goes on with what it began with.
-    if [[ -e "$out/settings" ]]; then
-        [[ "$(<"$out/settings")" != *updates=1200* ]] || updates=1200
-    else
-        convtext_bfloat16_is_faster || updates=1200
-    fi
+    # A processor without instructions for bfloat16 trains in float32, and would not be ready in the time.
+    precision="$(convtext_precision "$out")"
+    [[ "$precision" == bfloat16 ]] || updates=1200
     model=(--spatial-dropout 0.1) search=(--beam 10 --weights 0.2 0.3 0.4 --bonuses 1 1.5 2 2.5 3 3.5)
 fi
 convtext_settings "$out" "vocabulary=$vocabulary updates=$updates tokens=1536" "${limit[@]-}" "${model[@]-}"

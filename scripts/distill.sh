@@ -115,6 +115,9 @@ for flag in ${extra[@]+"${extra[@]}"}; do
 done
 convtext_settings "$out" "data=$data teacher=$path cksum=${teacher// /-} shards=$shards beam=$beam" \
     "max_tokens=$max_tokens ${extra[*]-} more=${more// /-}"
+# The judges read the first translations only when there are some.
+((${#judges[@]} == 0)) || "$PYTHON" "$ROOT/scripts/rerank.py" "$data" --source-lang "$source_lang" \
+    --target-lang "$target_lang" --judges "${judges[@]}" --check
 
 gpus=0
 [[ " ${extra[*]-} " == *" --cpu "* ]] || gpus="$("$PYTHON" -c 'import torch; print(torch.cuda.device_count())')"

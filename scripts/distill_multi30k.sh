@@ -4,7 +4,7 @@
 #
 # Usage: scripts/distill_multi30k.sh DATA KIND [--out FOLDER] [--teacher ROW] [--sentences N] [--seed N]
 #        [--judges CHECKPOINT,...] [--name NAME] [--workers N]
-#   DATA           folder with train.en and train.de, raw text
+#   DATA           the folder that scripts/benchmark_multi30k.sh was given
 #   KIND           distilled-more  the Transformer translates all of them, models of the project help to choose among
 #                                  five translations of each (scripts/rerank.py)
 #                  self-trained    no Transformer: ROW translates the sampled ones by search with the n-gram model, and
@@ -22,13 +22,13 @@
 # Makes FOLDER/NAME/bin, for `scripts/benchmark_multi30k.sh DATA --distilled FOLDER/NAME/bin`. Killed and started again,
 # it goes on where it was.
 set -euo pipefail
-source "$(dirname "${BASH_SOURCE[0]}")/lib/checkpoint.sh"
+source "$(dirname "${BASH_SOURCE[0]}")/lib/arguments.sh"
 
 if [[ $# -eq 0 || "$1" == -h || "$1" == --help ]]; then
     sed -n '2,/^set /s/^# \{0,1\}//p' "${BASH_SOURCE[0]}"
     exit $(($# == 0 ? 2 : 0))
 fi
-data="$1" kind="${2:-}" out="" teacher=ctc-2400-seed1 sentences="" seed=1 name="" workers=1 judges=()
+data="$1" kind="${2:-}" out="" teacher="" sentences="" seed=1 name="" workers=1 judges=()
 [[ "$kind" == distilled-more || "$kind" == self-trained ]] ||
     { echo "error: KIND must be distilled-more or self-trained; found '$kind'." >&2; exit 2; }
 shift 2
@@ -52,11 +52,12 @@ done
 [[ "$workers" =~ ^[1-9][0-9]*$ ]] || { echo "error: --workers must be a number from 1 on; found $workers." >&2; exit 2; }
 [[ "$kind" == distilled-more ]] || ((${#judges[@]} == 0)) ||
     { echo "error: --judges is for distilled-more; the teacher of self-trained has its own." >&2; exit 2; }
+[[ "$kind" == self-trained || -z "$teacher" ]] ||
+    { echo "error: --teacher is for self-trained; distilled-more takes the row transformer." >&2; exit 2; }
 for number in "${!judges[@]}"; do
     judges[number]="$(convtext_checkpoint "${judges[number]}" --judges)"
 done
-[[ -f "$data/train.en" ]] || { echo "error: no file $data/train.en." >&2; exit 1; }
-data="$(cd "$data" && pwd)"
+data="$(convtext_multi30k_folder "$data")"
 [[ -z "$out" ]] || out="$(mkdir -p "$out" && cd "$out" && pwd)"
 
 source "$(dirname "${BASH_SOURCE[0]}")/lib/env.sh"
@@ -68,7 +69,8 @@ if [[ "$kind" == distilled-more ]]; then
     needed=("${judges[@]}") options=()
     for file in "${judges[@]}"; do options+=(--judge "$file"); done
 else
-    sentences="${sentences:-40000}" path="$out/$teacher/average.pt"
+    teacher="${teacher:-ctc-2400-seed1}" sentences="${sentences:-40000}"
+    path="$out/$teacher/average.pt"
     search_flags="$out/$teacher/averaged-search-lm-judged/flags"
     if [[ ! -f "$search_flags" ]]; then
         search_flags="$out/$teacher/averaged-search-lm/flags"
@@ -87,7 +89,7 @@ if [[ "$kind" == self-trained ]]; then
     options+=(--model-overrides "{'generation_dtype': 'auto'}")
 fi
 
-convtext_texts "$out" "$data"  # as scripts/benchmark_multi30k.sh: the pairs are those of --out
+convtext_multi30k_settings "$out" "$data"
 more="$out/more-$sentences"
 ((seed == 1)) || more+="-seed$seed"
 convtext_newer "$more/more.en" "$data/train.en" || {

@@ -119,18 +119,26 @@ def main(arguments: Optional[List[str]] = None) -> int:
     parser.add_argument("--subset", default="train", help="of DATA (default: train)")
     parser.add_argument("--source-lang", help="(default: as the files of DATA are called)")
     parser.add_argument("--target-lang")
-    parser.add_argument("--candidates", type=Path, required=True, help="file of translations")
+    parser.add_argument("--candidates", type=Path, help="file of translations")
     parser.add_argument("--judges", type=Path, nargs="+", required=True, help="checkpoints, see --ctc-judges")
-    parser.add_argument("--out", type=Path, required=True)
+    parser.add_argument("--out", type=Path)
+    parser.add_argument("--check", action="store_true", help="only see whether the judges fit DATA")
     parser.add_argument("--weight", type=float, default=0.7, help="of the judges; the translator has 1 (default: 0.7)")
     parser.add_argument("--length-exponent", type=float, default=1.5, help="of the length divided by (default: 1.5)")
     parser.add_argument("--batch-size", type=positive, default=32, help="sentences (default: 32)")
     parser.add_argument("--dtype", choices=COMPUTE_DTYPES, default="float32", help="of the judges")
     options = parser.parse_args(arguments)
+    if not options.check and None in (options.candidates, options.out):
+        parser.error("--candidates and --out are needed, unless it is to --check only")
     try:
-        candidates = read_candidates(options.candidates)
         utils.import_user_module(argparse.Namespace(user_dir=str(ROOT / "fairseq_convtext")))
         task = data_task(options)
+        models = load_judges(options.judges, task, torch.device("cpu"), options.dtype)
+        if options.check:
+            return 0
+        if not options.out.parent.is_dir():
+            raise InputError(f"no folder {options.out.parent} (--out)")
+        candidates = read_candidates(options.candidates)
         task.load_dataset(options.subset)
         count = len(task.dataset(options.subset))
         if max(candidates) >= count:
@@ -138,7 +146,6 @@ def main(arguments: Optional[List[str]] = None) -> int:
                 f"{options.candidates} has a sentence {max(candidates)}, counted from 0, and {options.subset} of "
                 f"{options.data} only {count}"
             )
-        models = load_judges(options.judges, task, torch.device("cpu"), options.dtype)
         judgements = [judge(model, task, candidates, options) for model in models]
         part = options.out.parent / f"{options.out.name}.part"
         with part.open("w", encoding="utf-8", newline="\n") as stream:

@@ -67,12 +67,14 @@ convtext_settings() {
     mkdir -p "${file%/*}"
     [[ -e "$file" ]] || { echo "$*" >"$file.part" && mv "$file.part" "$file"; }
     [[ "$(<"$file")" == "$*" ]] ||
-        convtext_fail "${file%/*} was made with other settings ($(<"$file"); now $*): remove it or choose another --out."
+        convtext_fail "${file%/*} was made with other settings ($(<"$file"); now $*): give those, or write to another folder."
 }
 
-# convtext_texts OUT FOLDER: the same for OUT made of the texts of FOLDER, which must not have changed either.
-convtext_texts() {
-    convtext_settings "$1" "data=$2 cksum=$(cat "$2"/*.en "$2"/*.de | cksum)"
+# convtext_multi30k_settings OUT FOLDER: the same for OUT made of the texts of Multi30k in FOLDER, which must not have changed
+# either; other files there do not matter.
+convtext_multi30k_settings() {
+    convtext_settings "$1" "data=$2 cksum=$(cat "$2"/{test_2016_flickr,test_2017_flickr,train,val}.en \
+        "$2"/{test_2016_flickr,test_2017_flickr,train,val}.de | cksum)"
 }
 
 # convtext_in_turn FILE COMMAND...: runs the command when no other process does so with the same FILE.

@@ -1,11 +1,14 @@
 """Search with an n-gram model, from the text to the translations, through the real command lines."""
 
+import functools
+import re
 import sys
 from pathlib import Path
 
 import pytest
 import torch
 from fairseq.data import Dictionary
+from sacrebleu.metrics import BLEU
 
 from fairseq_convtext.decoding.ngram import NgramModel
 from fairseq_convtext.errors import ConvTextError
@@ -16,7 +19,9 @@ from tests.command_lines.conftest import SENTENCES, make_sentences, translate
 from tests.int8 import needs_int8
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[2] / "scripts"))
+import canvases  # noqa: E402
 import train_ngram  # noqa: E402
+import tune_search  # noqa: E402
 
 SEARCH = ["--task", "translation_convtext", "--batch-size", 100, "--num-workers", 0]
 
@@ -67,6 +72,29 @@ def test_the_search_translates_every_sentence_and_as_well_as_without_it(
     for key, scores in lines(found, "P").items():
         hypothesis = lines(found, "H")[key][0].split("\t")[1]
         assert len(scores[0].split()) == len(hypothesis.split()) + 1  # EOS too
+
+
+def test_the_best_weights_of_the_table_are_flags_that_give_its_bleu(
+    corpus, user_dir, checkpoints, lm, tmp_path, capsys, monkeypatch
+):
+    # Without spaces, as sentencepiece leaves a text of one word, every letter has to count for a word.
+    by_letter = functools.partial(BLEU, tokenize="char")
+    monkeypatch.setattr(canvases, "BLEU", by_letter)
+    references = [translate(s).replace(" ", "") for s in make_sentences(SENTENCES["valid"], 1)]
+    (tmp_path / "valid.l").write_text("".join(f"{line}\n" for line in references))
+    arguments = [corpus, "--path", checkpoints("ctc"), "--reference", tmp_path / "valid.l", "--lm", lm, "--beam", 5]
+    arguments += ["--weights", 0, 0.3, "--bonuses", -12, 0.5, 12]
+    assert tune_search.main([str(argument) for argument in arguments]) == 0
+    output = capsys.readouterr()
+    row = re.compile(r"weight +(\S+) +bonus +(\S+) +sacreBLEU +(\S+)")
+    table = {(float(w), float(b)): float(bleu) for w, b, bleu in row.findall(output.err)}
+    flags = output.out.splitlines()
+    given = dict(flag.split("=") for flag in flags)
+    chosen = float(given.get("--ctc-lm-weight", 0)), float(given["--ctc-token-bonus"])
+    assert len(table) == 6 and min(table.values()) < table[chosen] == max(table.values())
+    found = lines(generate(corpus, user_dir, checkpoints("ctc"), "--gen-subset", "valid", *flags), "H")
+    texts = [found[key][0].split("\t")[1].replace(" ", "") for key in sorted(found)]
+    assert by_letter().corpus_score(texts, [references]).score == pytest.approx(table[chosen], abs=0.006)
 
 
 def test_a_graph_is_learnt_and_both_generators_agree_to_the_last_digit(corpus, user_dir, checkpoints):

@@ -10,10 +10,11 @@ from types import TracebackType
 from typing import Optional, Type
 
 
-class ConvTextError(ValueError):
+class ConvTextError(ValueError, RuntimeError):
     """A mistake of the caller: a wrong option, an unfit corpus, an unfit checkpoint.
 
-    The message is one sentence that names what was found, what was expected, and the flag or file to change.
+    The message is one sentence that names what was found, what was expected, and the flag or file to change. A
+    RuntimeError because fairseq's trainer saves a whole checkpoint, crash.pt, for every other error of its first batch.
     """
 
 

@@ -9,7 +9,7 @@ from torch import Tensor, nn
 from fairseq_convtext.decoding.one_pass import Symbols, rows_at_once
 from fairseq_convtext.decoding.top_k import Scaling, scaled_scores, top_k
 from fairseq_convtext.modules.int8 import Int8Linear, quantised
-from fairseq_convtext.modules.masking import padding_mask
+from fairseq_convtext.modules.masking import inside
 
 
 class SearchProjection:
@@ -38,18 +38,18 @@ class SearchProjection:
             bound: ``(batch,)`` canvas positions of each sentence; beyond them are zeros.
             count: how many symbols besides the blank; all if there are fewer.
         """
-        inside = ~padding_mask(bound, features.size(1))[:, :, 0]
+        used = inside(bound, features.size(1))
         count = min(count, len(self.ids) - 1)
         tokens, scores = [], []
-        for product, scaling in self.products(features, inside):
+        for product, scaling in self.products(features, used):
             values, index, blank = top_k(product, scaling, count)
             tokens.append(self.ids[index])
             scores.append(torch.cat([values, blank[:, None]], dim=1))
         log_probs = torch.cat(scores).log_softmax(dim=1)
         found = []
         for table in (torch.cat(tokens), log_probs[:, :-1], log_probs[:, -1]):
-            found.append(table.new_zeros(*inside.shape, *table.shape[1:]))
-            found[-1][inside] = table
+            found.append(table.new_zeros(*used.shape, *table.shape[1:]))
+            found[-1][used] = table
         return Symbols(*found)
 
     def likeliest(self, features: Tensor, where: Tensor, count: int) -> Tuple[Tensor, Tensor]:
@@ -75,17 +75,17 @@ class SearchProjection:
             tokens[where], log_probs[where] = (torch.cat(parts) for parts in zip(*found))
         return tokens, log_probs
 
-    def products(self, features: Tensor, inside: Tensor) -> Iterator[Tuple[Tensor, Scaling]]:
-        """The scores before the softmax of the positions ``inside`` ``(batch, positions)``, in parts for top_k.py.
+    def products(self, features: Tensor, used: Tensor) -> Iterator[Tuple[Tensor, Scaling]]:
+        """The scores before the softmax of the positions ``used`` ``(batch, positions)``, in parts for top_k.py.
 
         Each part is in the memory of the one before it: new memory is slower than the product that is written to it.
         """
         if self.columns is None:
-            rows, scales = features[inside], None
+            rows, scales = features[used], None
             multiply, dtype = torch.mm, rows.dtype
         else:
-            rows, scales = quantised(features, ~inside, 1, 1)
-            scales = scales.repeat_interleave(inside.sum(dim=1))
+            rows, scales = quantised(features, ~used, 1, 1)
+            scales = scales.repeat_interleave(used.sum(dim=1))
             multiply, dtype = torch._int_mm, torch.int32
         step = rows_at_once(len(self.ids), rows.device)
         memory = rows.new_empty(min(step, len(rows)), len(self.ids), dtype=dtype)

@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from fairseq_convtext.modules.int8 import Int8Linear
+from fairseq_convtext.modules.masking import inside
 
 NEG_INF = float("-inf")
 # Scores (positions x vocabulary) that exist at a time; on a CPU, as many as stay in its cache.
@@ -40,7 +41,7 @@ class OnePass(NamedTuple):
         tokens: ids, EOS last.
         log_probs: log-probability of each at its canvas position, with that of the jump there on a graph; 0 for an EOS
             that only the end of the canvas implies.
-        positions: canvas position of each.
+        positions: canvas position of each; of an EOS that the end of the canvas implies, one that means nothing.
         adjacent: true where no blank stands between a token and the one before it, so that the same token twice
             would read as one; CTC only.
         lengths: ``(batch,)`` tokens in use, EOS included; at least 2, or 1 for a place in a beam that holds nothing.
@@ -119,7 +120,7 @@ def read_position(symbols: Symbols, bound: Tensor, eos: int) -> OnePass:
     tokens = F.pad(symbols.tokens, (0, 1), value=eos)
     log_probs = F.pad(symbols.log_probs, (0, 1))
     positions = torch.arange(tokens.size(1), device=tokens.device).expand_as(tokens)
-    beyond = positions >= bound[:, None]
+    beyond = ~inside(bound, tokens.size(1))
     tokens = tokens.masked_fill(beyond, eos)
     log_probs = log_probs.masked_fill(beyond, 0.0)
     lengths = tokens.eq(eos).int().argmax(dim=1) + 1
@@ -142,9 +143,9 @@ def read_ctc(symbols: Symbols, bound: Tensor, blank: int, eos: int, blank_penalt
     """
     batch, size = symbols.tokens.shape
     column = torch.arange(size, device=bound.device).expand(batch, -1)
-    inside = column < bound[:, None]
-    token_log_probs = symbols.log_probs.masked_fill(~inside, NEG_INF)
-    written = inside & (token_log_probs > symbols.blank_log_probs - blank_penalty)
+    used = inside(bound, size)
+    token_log_probs = symbols.log_probs.masked_fill(~used, NEG_INF)
+    written = used & (token_log_probs > symbols.blank_log_probs - blank_penalty)
     silent = ~written.any(dim=1)
     written = written | (silent[:, None] & (column == token_log_probs.argmax(dim=1)[:, None]))
 
@@ -161,7 +162,7 @@ def read_ctc(symbols: Symbols, bound: Tensor, blank: int, eos: int, blank_penalt
     positions = column.new_full(shape, size - 1).scatter_reduce(1, run, column.masked_fill(~peak, size - 1), "amin")
     adjacent = column.new_zeros(shape).scatter_reduce(1, run, (starts & (before != blank)).long(), "amax")
 
-    beyond = torch.arange(shape[1] + 1, device=bound.device) >= counts[:, None]
+    beyond = ~inside(counts, shape[1] + 1)
     return OnePass(
         tokens=F.pad(path.gather(1, positions), (0, 1)).masked_fill(beyond, eos),
         log_probs=F.pad(log_probs, (0, 1)).masked_fill(beyond, 0.0),

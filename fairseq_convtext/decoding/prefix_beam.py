@@ -19,6 +19,7 @@ from fairseq_convtext.decoding.one_pass import OnePass, Symbols
 from fairseq_convtext.decoding.prefix_beam_kernel import search
 from fairseq_convtext.decoding.prefix_trie import NONE, Tables
 from fairseq_convtext.decoding.ranking import Options
+from fairseq_convtext.modules.masking import inside
 
 
 class SearchOptions(NamedTuple):
@@ -129,7 +130,7 @@ def hypothesis_at(prefixes: Prefixes, place: int, eos: int) -> Tuple[OnePass, Te
     """
     lengths = prefixes.lengths[:, place]
     longest = int(lengths.max())
-    beyond = torch.arange(longest + 1) >= lengths[:, None]
+    beyond = ~inside(lengths, longest + 1)
     tokens = F.pad(prefixes.tokens[:, place, :longest], (0, 1)).masked_fill(beyond, eos)
     log_probs = F.pad(prefixes.certainty[:, place, :longest], (0, 1)).masked_fill(beyond, 0.0)
     found = OnePass(tokens, log_probs, torch.zeros_like(tokens), torch.zeros_like(beyond), lengths + 1)

@@ -7,14 +7,14 @@ model reads each translation as in training, all positions at once (noisy parall
 """
 
 import math
-from typing import Any, Dict, List, NamedTuple, Optional, Sequence
+from typing import Any, Dict, List, NamedTuple, Optional, Sequence, Tuple
 
 import torch
 from torch import Tensor
 from torch.nn import functional as F
 
 from fairseq_convtext.decoding.prefix_beam import Prefixes, reordered
-from fairseq_convtext.modules.masking import pad_right, padding_mask
+from fairseq_convtext.modules.masking import inside, pad_right
 
 # What an impossible translation costs in nats: finite, so that where all are impossible the others still decide.
 IMPOSSIBLE = -1e4
@@ -122,7 +122,7 @@ def _backwards(model: Any, net_input: Dict[str, Tensor], rows: Tensor, targets: 
     # Recurrent encoders of fairseq want the longest first, and no column that is all padding.
     lengths, order = lengths.sort(descending=True, stable=True)
     rows, targets = rows[order], targets[order, : int(lengths[0])]
-    beyond = padding_mask(lengths, targets.size(1) + 1)[:, :, 0]
+    beyond = ~inside(lengths, targets.size(1) + 1)
     read = F.pad(targets, (0, 1)).masked_fill(beyond, dictionary.pad())
     read.scatter_(1, lengths[:, None], dictionary.eos())
     encoder_out = model.encoder(read, src_lengths=lengths + 1)
@@ -161,22 +161,27 @@ def hypotheses_in(prefixes: Prefixes) -> Tensor:
     return (prefixes.score > -math.inf) & (prefixes.lengths > 0)
 
 
-def longest_read(judge: Judge) -> float:
-    """Tokens, EOS included, of the longest translation that the judge can read."""
-    if not judge.backwards and sums_over_canvas(judge.model):
-        return math.inf  # it reads none; its canvas decides
-    limit = (judge.model.encoder if judge.backwards else judge.model.decoder).max_positions()
-    return limit if isinstance(limit, int) else math.inf
+def limits(judge: Judge) -> Tuple[float, float]:
+    """Tokens, EOS included, of the longest source and of the longest translation that the judge can take."""
+    both = judge.model.encoder.max_positions(), judge.model.decoder.max_positions()
+    read, written = (limit if isinstance(limit, int) else math.inf for limit in both)
+    if sums_over_canvas(judge.model):
+        written = math.inf  # it never reads that; its canvas decides
+    return (written, read) if judge.backwards else (read, written)
 
 
 def judgements(judge: Judge, net_input: Dict[str, Tensor], prefixes: Prefixes) -> Tensor:
     """``(batch, beam)`` log-probability of each prefix as a whole translation, on the CPU; 0 where there is none.
 
-    One that is longer than what the judge can read is IMPOSSIBLE.
+    A prefix that is longer than what the judge can take is IMPOSSIBLE. Where the source is, the judge has no say: 0 for
+    all prefixes.
     """
     there, device = hypotheses_in(prefixes), net_input["src_tokens"].device
     found = torch.zeros_like(prefixes.score)
-    too_long = there & (prefixes.lengths + 1 > longest_read(judge))
+    longest_source, longest_translation = limits(judge)
+    taken = net_input["src_lengths"] <= longest_source
+    there = there & taken.cpu()[:, None]
+    too_long = there & (prefixes.lengths + 1 > longest_translation)
     found[too_long], there = IMPOSSIBLE, there & ~too_long
     if not bool(there.any()):  # as of a training that has diverged
         return found
@@ -184,10 +189,19 @@ def judgements(judge: Judge, net_input: Dict[str, Tensor], prefixes: Prefixes) -
         judge.model.to(device)
     rows, places = there.nonzero(as_tuple=True)
     lengths = prefixes.lengths[rows, places]
-    targets = prefixes.tokens[rows, places, : int(lengths.max())]
-    scores = translation_log_probs(judge, net_input, rows.to(device), targets.to(device), lengths.to(device))
+    targets = prefixes.tokens[rows, places, : int(lengths.max())].to(device)
+    given, rows = sentences_of(net_input, taken, judge.model.encoder.dictionary.pad()), rows.to(device)
+    scores = translation_log_probs(judge, given, taken.cumsum(dim=0)[rows] - 1, targets, lengths.to(device))
     found[there] = scores.cpu().to(found.dtype)
     return found
+
+
+def sentences_of(net_input: Dict[str, Tensor], taken: Tensor, pad: int) -> Dict[str, Tensor]:
+    """The sentences of a batch that are ``taken``, ``(batch,)``, without columns that are all padding."""
+    if bool(taken.all()):
+        return net_input
+    tokens = net_input["src_tokens"][taken]
+    return {"src_tokens": tokens[:, tokens.ne(pad).any(dim=0)], "src_lengths": net_input["src_lengths"][taken]}
 
 
 def combined(prefixes: Prefixes, judged: Sequence[Tensor], weights: Sequence[float], token_bonus: float) -> Tensor:

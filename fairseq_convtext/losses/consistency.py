@@ -8,26 +8,27 @@ import torch
 from torch import Tensor
 
 from fairseq_convtext.losses.ctc import vocabulary_slices
+from fairseq_convtext.modules.masking import inside
 
 
 class _Consistency(torch.autograd.Function):
     @staticmethod
     def forward(ctx, logits, other, lengths):
         ctx.save_for_backward(logits, other, lengths)
-        inside = torch.arange(logits.size(1), device=lengths.device) < lengths[:, None]
+        used = inside(lengths, logits.size(1))
         divergences = []
         for part in vocabulary_slices(logits):
             log_p = logits[part].log_softmax(dim=2, dtype=torch.float32)
             log_q = other[part].log_softmax(dim=2, dtype=torch.float32)
             both = (log_p.exp() - log_q.exp()).mul_(log_p.sub_(log_q)).sum(dim=2)
-            divergences.append(both.masked_fill(~inside[part], 0.0).sum(dim=1))
+            divergences.append(both.masked_fill(~used[part], 0.0).sum(dim=1))
         return 0.5 * torch.cat(divergences)
 
     @staticmethod
     def backward(ctx, grad_output):
         logits, other, lengths = ctx.saved_tensors
-        inside = torch.arange(logits.size(1), device=lengths.device) < lengths[:, None]
-        scale = 0.5 * grad_output.float()[:, None, None] * inside[:, :, None]
+        used = inside(lengths, logits.size(1))
+        scale = 0.5 * grad_output.float()[:, None, None] * used[:, :, None]
         grad, grad_other = torch.empty_like(logits), torch.empty_like(other)
         for part in vocabulary_slices(logits):
             difference = logits[part].softmax(dim=2, dtype=torch.float32)

@@ -12,6 +12,8 @@ from typing import Iterator, Tuple
 import torch
 from torch import Tensor
 
+from fairseq_convtext.modules.masking import inside
+
 NEG_INF = float("-inf")
 # Elements of the vocabulary-sized tensor that are handled at a time.
 SLICE_ELEMENTS = {"cpu": 1 << 19, "cuda": 1 << 27}
@@ -29,8 +31,7 @@ def required_positions(targets: Tensor, target_lengths: Tensor) -> Tensor:
     Returns:
         ``(batch,)`` positions.
     """
-    inside = torch.arange(1, max(targets.size(1), 1), device=targets.device) < target_lengths[:, None]
-    repeats = (targets[:, 1:] == targets[:, :-1]) & inside[:, : max(targets.size(1) - 1, 0)]
+    repeats = (targets[:, 1:] == targets[:, :-1]) & inside(target_lengths, targets.size(1))[:, 1:]
     return target_lengths + repeats.sum(dim=1)
 
 
@@ -117,9 +118,7 @@ def posteriors(emissions: Tensor, states: Tensor, lengths: Tensor, state_counts:
     alpha, beta = both[:batch], reverse(reverse(both[batch:], lengths, 1), state_counts, 2)
     log_likelihood = path_total(alpha, scale[:batch], lengths, state_counts)
     feasible = log_likelihood > NEG_INF
-    valid = (torch.arange(positions, device=lengths.device) < lengths[:, None])[:, :, None]
-    valid = valid & (torch.arange(count, device=lengths.device) < state_counts[:, None])[:, None, :]
-    valid = valid & feasible[:, None, None]
+    valid = inside(lengths, positions)[:, :, None] & inside(state_counts, count)[:, None, :] & feasible[:, None, None]
     # alpha and beta both contain the emission at t. Every path is in one state at t, so the posterior sums to 1
     # over the states whatever the scale.
     joint = (alpha + beta - emissions).masked_fill(~valid, NEG_INF)
@@ -162,8 +161,7 @@ class _GatheredCTC(torch.autograd.Function):
         logits, posterior, states, lengths = ctx.saved_tensors
         # An infeasible sentence has no posterior: its loss is inf, its gradient zero.
         scale = grad_output.float() * (posterior[:, 0].sum(dim=1) > 0)
-        inside = torch.arange(logits.size(1), device=lengths.device) < lengths[:, None]
-        scale = scale[:, None, None] * inside[:, :, None]
+        scale = scale[:, None, None] * inside(lengths, logits.size(1))[:, :, None]
         grad = torch.empty_like(logits)
         for part in vocabulary_slices(logits):
             # In place where the type allows: writing the gradient twice would take as long as half the softmax.

@@ -13,6 +13,7 @@ from torch import Tensor
 from fairseq_convtext.errors import ConvTextError
 from fairseq_convtext.losses.ctc_alignment import best_alignment
 from fairseq_convtext.losses.dag import best_path
+from fairseq_convtext.modules.masking import inside
 
 # What a decoder gives besides the scores: the bounds ``(batch,)``, and what its alignment needs.
 Output = Dict[str, Tensor]
@@ -51,17 +52,17 @@ def parse_schedule(text: str) -> GlancingSchedule:
     )
 
 
-def choose_positions(wrong: Tensor, inside: Tensor, ratio: float) -> Tensor:
-    """As many positions as ratio times the wrong ones, drawn from all that are ``inside`` alike.
+def choose_positions(wrong: Tensor, used: Tensor, ratio: float) -> Tensor:
+    """As many positions as ratio times the wrong ones, drawn from all that are ``used`` alike.
 
     Args:
-        wrong, inside: bool ``(batch, positions)``.
+        wrong, used: bool ``(batch, positions)``.
 
     Returns:
         bool ``(batch, positions)``.
     """
     shown = (wrong.sum(dim=1) * ratio).round()
-    order = torch.rand(wrong.shape, device=wrong.device).masked_fill(~inside, 2.0).argsort(dim=1).argsort(dim=1)
+    order = torch.rand(wrong.shape, device=wrong.device).masked_fill(~used, 2.0).argsort(dim=1).argsort(dim=1)
     return order < shown[:, None]
 
 
@@ -70,8 +71,7 @@ def ctc_path(targets: Tensor, target_lengths: Tensor, blank: int) -> Glance:
 
     def path(logits: Tensor, output: Output) -> Tuple[Tensor, Tensor]:
         bound = output["bound"]
-        inside = torch.arange(logits.size(1), device=bound.device) < bound[:, None]
-        return best_alignment(logits, targets, bound, target_lengths, blank), inside
+        return best_alignment(logits, targets, bound, target_lengths, blank), inside(bound, logits.size(1))
 
     return path
 
@@ -102,7 +102,7 @@ def make_glance(path: Glance, ratio: float) -> Glance:
     """
 
     def glance(logits: Tensor, output: Output) -> Tuple[Tensor, Tensor]:
-        symbols, inside = path(logits, output)
-        return symbols, choose_positions((logits.argmax(dim=2) != symbols) & inside, inside, ratio)
+        symbols, used = path(logits, output)
+        return symbols, choose_positions((logits.argmax(dim=2) != symbols) & used, used, ratio)
 
     return glance

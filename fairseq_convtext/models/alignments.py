@@ -12,7 +12,7 @@ from fairseq_convtext.decoding.path_beam import LEAST_LINK, Graph
 from fairseq_convtext.losses import ctc, dag
 from fairseq_convtext.modules.int8 import Int8Linear
 from fairseq_convtext.modules.links import Links
-from fairseq_convtext.modules.masking import padding_mask
+from fairseq_convtext.modules.masking import inside
 
 Projection = Union[nn.Linear, Int8Linear]
 
@@ -54,7 +54,7 @@ class CtcAlignment(PositionAlignment):
 
     @property
     def forbidden(self) -> List[int]:
-        """As the base class; EOS is where the canvas ends."""
+        """Ids that the canvas never writes: EOS is where it ends."""
         return [self.pad, self.eos]
 
     def read(self, canvas: Tensor, bound: Tensor, project: Projection) -> OnePass:
@@ -63,13 +63,30 @@ class CtcAlignment(PositionAlignment):
         return read_ctc(symbols, bound, self.blank, self.eos, self.cfg.blank_penalty)
 
     def candidates(self, canvas: Tensor, bound: Tensor, project: SearchProjection, count: int) -> Symbols:
-        """What a search tries at each position."""
+        """What a search tries at each position.
+
+        Args:
+            canvas: ``(batch, positions, channels)``.
+            bound: ``(batch,)`` canvas positions of each sentence.
+            project: onto the symbols that may be written.
+            count: how many symbols besides the blank.
+        """
         return project.best_candidates(canvas, bound, count)
 
     def log_likelihoods(
         self, canvas: Tensor, bound: Tensor, project: Projection, rows: Tensor, targets: Tensor, lengths: Tensor
     ) -> Tensor:
-        """log p of each target, ``(targets, tokens)`` without EOS, on the canvas of its row; ``(targets,)``."""
+        """log p of each target on the canvas of its row.
+
+        Args:
+            canvas, bound: ``(batch, positions, channels)`` and ``(batch,)`` positions in use.
+            project: onto the whole vocabulary.
+            rows: ``(targets,)`` sentence of the batch.
+            targets, lengths: ``(targets, tokens)`` ids without EOS, padded on the right, and ``(targets,)`` in use.
+
+        Returns:
+            float32 ``(targets,)`` in nats.
+        """
         return ctc.log_likelihoods(project(canvas), rows, targets, bound, lengths, self.blank)
 
 
@@ -84,7 +101,7 @@ class DagAlignment(PositionAlignment):
 
     @property
     def forbidden(self) -> List[int]:
-        """As the base class; EOS is the last position."""
+        """Ids that the canvas never writes: EOS is its last position."""
         return [self.pad, self.eos, self.blank]
 
     def outputs(self, canvas: Tensor, bound: Tensor) -> Dict[str, Tensor]:
@@ -98,9 +115,9 @@ class DagAlignment(PositionAlignment):
         )
 
     def candidates(self, canvas: Tensor, bound: Tensor, project: SearchProjection, count: int) -> Graph:
-        """What a search tries: tokens, and jumps from one to the next."""
+        """What a search tries: tokens, and jumps from one to the next; arguments as of ``CtcAlignment``."""
         links = self.links(canvas, bound)
-        inner = ~padding_mask(bound - 1, canvas.size(1))[:, :, 0]
+        inner = inside(bound - 1, canvas.size(1))
         inner[:, 0] = False
         links = links.masked_fill(links < links.amax(dim=2, keepdim=True) + math.log(LEAST_LINK), -math.inf)
         tokens, log_probs = project.likeliest(canvas, inner, count)

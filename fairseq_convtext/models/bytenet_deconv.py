@@ -28,6 +28,7 @@ from fairseq_convtext.models.bytenet_deconv_encoder import BytenetDeconvEncoder
 from fairseq_convtext.models.checks import check_references, check_task
 from fairseq_convtext.models.common import TranslationModel, make_stack, output_projection, training_autocast
 from fairseq_convtext.modules.feedback import PredictionFeedback
+from fairseq_convtext.modules.masking import inside
 from fairseq_convtext.modules.upsampler import Upsampler
 
 logger = logging.getLogger(__name__)
@@ -146,7 +147,11 @@ class BytenetDeconvDecoder(FairseqIncrementalDecoder):
         )
 
     def rows_of(self, lm: Optional[NgramModel]) -> SearchProjection:
-        """The projection onto what a search may write."""
+        """The projection onto what a search may write, kept until the weights or the language model are others.
+
+        Raises:
+            ConvTextError: nothing in the language model's text could be written.
+        """
         weight = self.project.weight
         version = None if weight.is_inference() else weight._version
         made_for = (lm, type(self.project), version, weight.dtype, weight.device)
@@ -256,7 +261,7 @@ class BytenetDeconvModel(TranslationModel):
         pad = self.decoder.pad
         used = target.ne(pad)
         # fairseq's R-Drop reads every sentence twice and asks once.
-        beyond = torch.arange(target.size(1), device=target.device) >= extra["bound"][: target.size(0), None]
+        beyond = ~inside(extra["bound"][: target.size(0)], target.size(1))
         lost = (used & beyond).sum()
         if not extra.get("beyond_bound_logged"):
             extra["beyond_bound_logged"] = True

@@ -48,8 +48,9 @@ class BytenetDeconvConfig(StackConfig):
     blank_penalty: float = field(
         default=0.0,
         metadata={
-            "help": "ctc: taken off the blank's log-probability when the canvas is read; above 0 translations get "
-            "longer (at generation: --model-overrides; scripts/tune_blank_penalty.py finds it)"
+            "help": "ctc without a search: taken off the blank's log-probability when the canvas is read; above 0 "
+            "translations get longer (at generation: --model-overrides; scripts/tune_blank_penalty.py finds it; a "
+            "search has --ctc-token-bonus)"
         },
     )
     intermediate_ctc_layers: List[int] = field(

@@ -1,12 +1,18 @@
 """What a model asks of a task before it is built: each miss is one sentence with the flag to change."""
 
+import ast
+import logging
 import os
 from typing import Any, Dict
 
+from fairseq import utils
 from fairseq.data import data_utils
+from omegaconf import DictConfig
 from torch import Tensor
 
 from fairseq_convtext.errors import ConvTextError
+
+logger = logging.getLogger(__name__)
 
 
 def check_task(cfg: Any, task: Any) -> None:
@@ -32,24 +38,33 @@ def check_task(cfg: Any, task: Any) -> None:
             f"--target-alignment {alignment} takes the dictionary's begin-of-sentence symbol for the blank, and in "
             f"this dictionary it is also {target[target.bos()]!r}: use a dictionary where <s> is a symbol of its own."
         )
-    check_shortest_target(cfg.max_target_positions, task)
+    check_shortest("source", task.cfg, source, cfg.max_source_positions)
+    check_shortest("target", task.cfg, target, cfg.max_target_positions)
 
 
-def check_shortest_target(maximum: int, task: Any) -> None:
-    """ConvTextError when no training target fits ``maximum``: fairseq would drop all and stop on an empty list."""
-    folder, subset = getattr(task.cfg, "data", None), getattr(task.cfg, "train_subset", None)
+def check_shortest(side: str, cfg: Any, dictionary: Any, maximum: int) -> None:
+    """ConvTextError when no training sentence fits ``maximum``: fairseq would drop all and stop on an empty list.
+
+    Args:
+        side: source or target.
+        cfg: options of the task.
+        dictionary: of that side.
+        maximum: tokens, EOS included.
+    """
+    folder, subset = getattr(cfg, "data", None), getattr(cfg, "train_subset", None)
     if not folder or not subset:
         return
-    source, target = task.cfg.source_lang, task.cfg.target_lang
-    prefix = os.path.join(folder.split(os.pathsep)[0], f"{subset}.{source}-{target}.{target}")
+    language = getattr(cfg, f"{side}_lang")
+    name = f"{subset}.{cfg.source_lang}-{cfg.target_lang}.{language}"
+    prefix = os.path.join(utils.split_paths(folder)[0], name)
     if not os.path.exists(prefix + ".idx"):
         return
     # The sizes are a view of a memory map that is closed with the data set, so it must outlive them.
-    dataset = data_utils.load_indexed_dataset(prefix, task.target_dictionary)
+    dataset = data_utils.load_indexed_dataset(prefix, dictionary)
     shortest = int(dataset.sizes.min()) if len(dataset) > 0 else 0
     if shortest > maximum:
         raise ConvTextError(
-            f"no training target fits --max-target-positions {maximum}: the shortest has {shortest} tokens (EOS "
+            f"no training {side} fits --max-{side}-positions {maximum}: the shortest has {shortest} tokens (EOS "
             "included)."
         )
 
@@ -80,6 +95,25 @@ def check_generation(options: Any) -> None:
     for name, reason in NOT_FOR_CONVOLUTIONS.items():
         if getattr(options, name, None) not in (None, False):
             raise ConvTextError(f"--{name.replace('_', '-')} is not for this model, for {reason}: leave it out.")
+
+
+def check_overrides(cfg: Any, options: Any) -> None:
+    """A warning for each of --model-overrides without effect: fairseq passes over what a checkpoint does not have.
+
+    Args:
+        cfg: configuration of the command.
+        options: of the model, as they are now.
+    """
+    if not isinstance(cfg, DictConfig) or "common_eval" not in cfg:
+        return
+    others = {name for group in cfg.values() if isinstance(group, DictConfig) for name in group}
+    for name, value in ast.literal_eval(cfg.common_eval.model_overrides or "{}").items():
+        now = getattr(options, name, None)
+        if now != value and str(now) != str(value) and not (now is None and name in others):
+            logger.warning(
+                "--model-overrides has no effect on %s: the checkpoint's model has no such option, or is older than it",
+                name,
+            )
 
 
 def check_references(lengths: Tensor, bound: Tensor, alignment: str) -> None:

@@ -15,7 +15,7 @@ from omegaconf.errors import OmegaConfBaseException
 from torch import Tensor, nn
 
 from fairseq_convtext.errors import ConvTextError
-from fairseq_convtext.models.checks import check_generation, check_parameters
+from fairseq_convtext.models.checks import check_generation, check_overrides, check_parameters
 from fairseq_convtext.modules.blocks import BLOCKS
 from fairseq_convtext.modules.int8 import use_int8
 from fairseq_convtext.modules.memory import keep_freed_memory
@@ -160,6 +160,7 @@ class TranslationModel(FairseqEncoderDecoderModel):
             ConvTextError: a generation option that is for other models.
         """
         check_generation(cfg.generation)
+        check_overrides(cfg, self.decoder.cfg)
         super().prepare_for_inference_(cfg)
         prepare_for_inference(self, str(getattr(self.decoder.cfg, "generation_dtype", "float32")))
 

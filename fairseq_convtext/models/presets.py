@@ -35,7 +35,7 @@ def bytenet_deconv_tiny(args: Any) -> None:
 
 @register_model_architecture("bytenet_deconv", "bytenet_deconv_iwslt_de_en")
 def bytenet_deconv_iwslt_de_en(args: Any) -> None:
-    """For corpora of some hundred thousand pairs."""
+    """For corpora of several hundred thousand pairs."""
     preset(args, encoder_channels=512, encoder_layers=15, decoder_layers=10, dropout=0.2, spatial_dropout=0.1)
 
 

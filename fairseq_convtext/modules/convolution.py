@@ -11,8 +11,8 @@ from fairseq_convtext.errors import ConvTextError
 from fairseq_convtext.modules.history import History, with_past
 from fairseq_convtext.modules.int8 import Int8Linear
 
-# Up to this many positions in a batch, gathering what a filter reads and one product beat the convolution kernel on a
-# CPU (4 to 6 times for a single sentence).
+# Up to this many positions in a batch, gathering what a filter reads and one product beat the convolution kernel (on a
+# CPU 4 to 6 times for a single sentence; not measured on a GPU).
 FEW_POSITIONS = 128
 
 

@@ -6,18 +6,22 @@ import torch
 from torch import Tensor
 
 
-def padding_mask(lengths: Tensor, size: int) -> Tensor:
-    """Mask of the positions that hold no token.
+def inside(lengths: Tensor, size: int) -> Tensor:
+    """Which positions of a batch are in use.
 
     Args:
         lengths: ``(batch,)`` positions in use, counted from the left.
         size: number of positions of the padded batch.
 
     Returns:
-        bool ``(batch, size, 1)``, true at padding.
+        bool ``(batch, size)``, false at padding.
     """
-    positions = torch.arange(size, device=lengths.device)
-    return (positions >= lengths[:, None])[:, :, None]
+    return torch.arange(size, device=lengths.device) < lengths[:, None]
+
+
+def padding_mask(lengths: Tensor, size: int) -> Tensor:
+    """The opposite of ``inside``, for every channel: bool ``(batch, size, 1)``, true at padding."""
+    return ~inside(lengths, size)[:, :, None]
 
 
 def stack_mask(lengths: Tensor, size: int) -> Optional[Tensor]:

@@ -34,7 +34,7 @@ def product_seconds(dtypes: Sequence[torch.dtype], repetitions: int = 8) -> List
 
 @functools.cache
 def bfloat16_is_faster(device_type: str) -> bool:
-    """Whether bfloat16 beats float32 there: by its generation for a GPU, tried out once for any other device.
+    """Whether bfloat16 beats float32 there: by its generation for a GPU, tried out once on the CPU for others.
 
     By a third at least, so that what differs from trial to trial does not decide.
     """

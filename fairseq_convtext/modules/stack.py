@@ -10,7 +10,7 @@ from fairseq_convtext.modules.blocks import block_class
 from fairseq_convtext.modules.dropout import SpatialDropout
 from fairseq_convtext.modules.history import History
 
-# What takes the features after the block of that number (from 1) and gives what goes on.
+# By number of a block, from 1: a function that takes the features after it and returns those that the next one reads.
 Taps = Dict[int, Callable[[Tensor], Tensor]]
 
 
@@ -75,6 +75,16 @@ class ConvStack(nn.Module):
     def forward(
         self, x: Tensor, mask: Optional[Tensor], taps: Optional[Taps] = None, history: Optional[History] = None
     ) -> Tensor:
+        """
+        Args:
+            x: ``(batch, positions, channels)``.
+            mask: ``(batch, positions, 1)``, true at padding; None if there is none.
+            taps: see there; for feedback.
+            history: of a causal stack, what its blocks have read before; they add what they read now.
+
+        Returns:
+            ``(batch, positions, channels)``.
+        """
         for number, block in enumerate(self.blocks, start=1):
             y = self.dropout(block(x, mask, history))
             if self.dense:

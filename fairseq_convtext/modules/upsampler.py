@@ -41,6 +41,7 @@ class Upsample(nn.Module):
         self.int8 = Int8Linear(rows, rows.new_zeros(len(rows)))
 
     def forward(self, x: Tensor, mask: Tensor) -> Tensor:
+        """``(batch, positions, channels)`` to ``(batch, stride * positions, channels)``; ``mask`` true at padding."""
         if self.int8 is not None:
             return self.placed(self.int8.convolved(x, mask, 1, 1).unflatten(2, (-1, x.size(2))))
         x = x * ~mask

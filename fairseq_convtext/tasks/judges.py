@@ -1,12 +1,13 @@
 """Checkpoints that judge the hypotheses of another model (--ctc-judges, scripts/rerank.py), ready to do so."""
 
 import logging
+import os
 from pathlib import Path
 from typing import Any, List, Optional, Sequence, Tuple, Union
 
 import torch
 from fairseq import checkpoint_utils, utils
-from fairseq.data import data_utils
+from fairseq.data import Dictionary, data_utils
 from fairseq.tasks.translation import TranslationConfig, TranslationTask
 
 from fairseq_convtext.decoding.rescoring import Judge, is_autoregressive, sums_over_canvas
@@ -37,11 +38,12 @@ def load_judges(
             raise ConvTextError(f"no checkpoint {path} of a judge.")
         try:
             state = checkpoint_utils.load_checkpoint_to_cpu(str(path))
-            trained = languages_of(state["cfg"].task)
-            if not all(trained):
-                trained = languages_of_data(state["cfg"].task)
+            made_with = state["cfg"].task
         except Exception as error:  # torch and fairseq have no error of their own for it
             raise ConvTextError(f"{path} is no checkpoint of fairseq that can be read; a judge must be one.") from error
+        trained = languages_of(made_with)
+        if not all(trained):
+            trained = languages_of_data(made_with)
         if not all(trained):
             trained = languages_of_data(task.cfg)
             trained = trained if all(trained) else languages
@@ -57,11 +59,15 @@ def load_judges(
             )
         # The caller's own task would make its generator, and so the judges, anew for each of them (--eval-bleu).
         own = TranslationTask(TranslationConfig(), *(dictionaries[::-1] if backwards else dictionaries))
+        check_dictionaries(path, folder_of(made_with), trained, own)
         # Each by itself: an ensemble of fairseq's has to be of one kind.
         try:
             (model,), _ = checkpoint_utils.load_model_ensemble([str(path)], task=own, state=state)
-        except (RuntimeError, ConvTextError) as error:
-            raise ConvTextError(f"{path} does not fit the dictionaries of these data, as a judge must.") from error
+        except RuntimeError as error:
+            said = str(error).split("\n")[0]
+            raise ConvTextError(
+                f"{path} does not fit the dictionaries of these data, as a judge must: {said}"
+            ) from error
         except (AssertionError, KeyError) as error:  # fairseq's, for a name that it does not know
             raise ConvTextError(f"{path} is of a kind that neither fairseq nor this plugin knows.") from error
         if not (sums_over_canvas(model) or is_autoregressive(model)):
@@ -82,8 +88,21 @@ def languages_of(cfg: Any) -> Tuple[Optional[str], Optional[str]]:
 
 def languages_of_data(cfg: Any) -> Tuple[Optional[str], Optional[str]]:
     """What fairseq infers for a task that was not told the languages: those of its data, in their order."""
-    folder = utils.split_paths(getattr(cfg, "data", None) or "")[0]
-    if not Path(folder).is_dir():
-        return None, None
-    source, target = data_utils.infer_language_pair(folder)
-    return source, target
+    folder = folder_of(cfg)
+    return (None, None) if folder is None else tuple(data_utils.infer_language_pair(str(folder)))
+
+
+def folder_of(cfg: Any) -> Optional[Path]:
+    """The data folder of a translation task's options; None if it is not here or not to be read."""
+    name = utils.split_paths(getattr(cfg, "data", None) or "")[0]
+    return Path(name) if name and os.path.isdir(name) and os.access(name, os.R_OK | os.X_OK) else None
+
+
+def check_dictionaries(path: Any, folder: Optional[Path], languages: Sequence[str], task: TranslationTask) -> None:
+    """ConvTextError if the judge's data are here to tell that it knows other symbols by the same ids."""
+    for language, dictionary in zip(languages, (task.source_dictionary, task.target_dictionary)):
+        file = folder and folder / f"dict.{language}.txt"
+        if file and file.is_file() and Dictionary.load(str(file)) != dictionary:
+            raise ConvTextError(
+                f"{path} does not fit the dictionaries of these data, as a judge must: it was trained with {file}."
+            )

@@ -36,8 +36,8 @@ NO_SEARCH = {
 def reasons_for_stock_generator(
     models: List[Any], args: Any, seq_gen_cls: Any, kwargs: Dict[str, Any]
 ) -> List[str]:
-    """Which generation options ask for more than the best hypothesis of one model."""
-    reasons = []
+    """What asks for more than the best hypothesis of one model that writes all positions at once."""
+    reasons = [] if all(map(writes_at_once, models)) else ["a model that writes one token after the other"]
     for name, value in NO_SEARCH.items():
         given = getattr(args, name, value)
         # None and False stand for "not given", a zero does not: --min-len 0 allows what --min-len 1 does not.
@@ -52,9 +52,12 @@ def reasons_for_stock_generator(
         reasons.append("another generator class")
     if len(models) > 1:
         reasons.append("several models")
-    if reasons:
-        logger.info("step-by-step generation, because of: %s", ", ".join(reasons))
     return reasons
+
+
+def writes_at_once(model: Any) -> bool:
+    """Whether it is a model such as bytenet_deconv, maybe inside a wrapper of fairseq's."""
+    return hasattr(getattr(getattr(model, "module", model), "decoder", None), "one_pass")
 
 
 class ParallelGenerator:
@@ -68,7 +71,7 @@ class ParallelGenerator:
     given; the order of an n-best list is that before.
 
     Args:
-        models: one model whose decoder has ``one_pass``.
+        models: one that ``writes_at_once``.
         stock: the stock generator of the same options; its limits apply, and it takes over for a batch with
             forced prefixes or constraints, and, without a search and with a beam of 1, where a hypothesis is longer
             than --max-len-a and --max-len-b allow. With a search such hypotheses are passed over, and where there are
@@ -87,11 +90,6 @@ class ParallelGenerator:
         judges: Optional[Judges] = None,
     ) -> None:
         self.model = getattr(models[0], "module", models[0])
-        if not hasattr(getattr(self.model, "decoder", None), "one_pass"):
-            raise ConvTextError(
-                "--task translation_convtext decodes models that write all positions at once, such as "
-                f"bytenet_deconv; found {type(self.model).__name__}: use --task translation."
-            )
         if search is not None and not self.model.decoder.alignment.searchable:
             raise ConvTextError(
                 "--ctc-beam searches a canvas of alternatives, and this model was trained with --target-alignment "

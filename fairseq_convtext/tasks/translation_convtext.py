@@ -1,5 +1,6 @@
 """``translation_convtext``: fairseq's translation task with parallel decoding, and no sentence lost."""
 
+import logging
 from dataclasses import dataclass, field
 from typing import Any, Callable, Dict, Hashable, List, Optional
 
@@ -11,9 +12,11 @@ from fairseq.tasks.translation import TranslationConfig, TranslationTask
 from fairseq_convtext.decoding.ngram import NgramModel
 from fairseq_convtext.decoding.prefix_beam import SearchOptions
 from fairseq_convtext.decoding.rescoring import Judges
-from fairseq_convtext.errors import ConvTextError
+from fairseq_convtext.errors import ConvTextError, too_long
 from fairseq_convtext.tasks.judges import load_judges
 from fairseq_convtext.tasks.parallel_generator import ParallelGenerator, reasons_for_stock_generator
+
+logger = logging.getLogger(__name__)
 
 LM_WEIGHT = 0.3  # the default, by which it is seen whether the option was given
 
@@ -76,7 +79,7 @@ class TranslationConvtextTask(TranslationTask):
         return self.loaded[key]
 
     def build_generator(self, models: List[Any], args: Any, seq_gen_cls: Any = None, **kwargs: Any) -> Any:
-        """One pass and an argmax; the stock generator where the options ask for what only it can do."""
+        """One pass and an argmax; the stock generator where model or options ask for what only it can do."""
         search = self.search_options()
         if search is not None and getattr(args, "lenpen", 1) != 1:
             raise ConvTextError(
@@ -99,6 +102,7 @@ class TranslationConvtextTask(TranslationTask):
                 f"--ctc-beam does not go together with {', '.join(reasons)}, which only fairseq's own generator knows: "
                 "leave one of them out."
             )
+        logger.info("step-by-step generation, because of: %s", ", ".join(reasons))
         return stock
 
     def search_options(self) -> Optional[SearchOptions]:
@@ -166,14 +170,10 @@ class TranslationConvtextTask(TranslationTask):
         self, indices: Any, dataset: Any, max_positions: Any = None, ignore_invalid_inputs: bool = False
     ) -> Any:
         """As fairseq's, but a sentence that is too long is an error of one sentence."""
-        if not ignore_invalid_inputs:
-            _, too_long = dataset.filter_indices_by_size(indices, max_positions)
-            if len(too_long) > 0:
-                found, limits = dataset.size(too_long[0]), max_positions
-                raise ConvTextError(
-                    f"sentence {too_long[0]} (counted from 0) has {found[0]} source and {found[1]} target tokens, "
-                    f"EOS included; the limits are {limits[0]} and {limits[1]}, the smaller of those here and of "
-                    "those that the model was trained with: shorten it, raise --max-source-positions or "
-                    "--max-target-positions, or leave such sentences out with --skip-invalid-size-inputs-valid-test."
-                )
-        return super().filter_indices_by_size(indices, dataset, max_positions, ignore_invalid_inputs)
+        try:
+            return super().filter_indices_by_size(indices, dataset, max_positions, ignore_invalid_inputs)
+        except Exception as error:  # fairseq's is a bare one
+            mistake = too_long(error)
+            if mistake is None:
+                raise
+            raise mistake from error

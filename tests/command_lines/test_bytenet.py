@@ -153,6 +153,18 @@ def test_what_does_not_go_with_this_model_is_refused_in_one_sentence(train, tmp_
     assert re.search(OTHERS[flags], str(info.value))
 
 
-def test_the_task_with_the_parallel_generator_refuses_it(corpus, user_dir, checkpoint):
-    with pytest.raises(ConvTextError, match="found BytenetModel: use --task translation"):
-        generate(corpus, user_dir, checkpoint, "--task", "translation_convtext")
+def test_the_task_that_loses_no_sentence_translates_with_it_too(corpus, user_dir, checkpoint):
+    flags = ["--gen-subset", "valid", "--beam", 2]
+    usual = hypotheses(generate(corpus, user_dir, checkpoint, *flags))
+    # The last batch has 5 sentences: a multiple of 8 would drop it.
+    kept = ["--task", "translation_convtext", "--batch-size", 8, "--required-batch-size-multiple", 8]
+    assert hypotheses(generate(corpus, user_dir, checkpoint, *flags, *kept)) == usual
+    with pytest.raises(ConvTextError, match="--ctc-beam does not go together with a model that writes one token after"):
+        generate(corpus, user_dir, checkpoint, *flags, *kept, "--ctc-beam", 5)
+
+
+def test_an_override_that_changes_nothing_is_warned_of(corpus, user_dir, checkpoint, caplog):
+    overrides = {"generation_dtype": "bfloat16", "length_bound_b": 5, "eval_bleu": False, "lenght_bound_a": 2.0}
+    generate(corpus, user_dir, checkpoint, "--gen-subset", "valid", "--model-overrides", str(overrides))
+    warned = re.findall(r"--model-overrides has no effect on (\w+)", caplog.text)
+    assert warned == ["generation_dtype", "lenght_bound_a"]

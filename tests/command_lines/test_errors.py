@@ -86,6 +86,13 @@ def test_a_target_limit_below_the_shortest_target_is_refused(user_dir, tmp_path)
     assert "no training target fits --max-target-positions 6: the shortest has 7 tokens (EOS included)" in message
 
 
+def test_a_source_limit_below_the_shortest_source_is_refused(user_dir, tmp_path):
+    corpus = binarise(tmp_path, "a b c d e f")
+    flags = ["--user-dir", user_dir, *SMALL, "--max-source-positions", 3, *TRAINING, "--save-dir", tmp_path]
+    message = sentence_of(run, "train", corpus, *flags)
+    assert "no training source fits --max-source-positions 3: the shortest has 4 tokens (EOS included)" in message
+
+
 def test_a_target_that_holds_the_symbol_of_the_blank_is_refused(user_dir, tmp_path):
     corpus = binarise(tmp_path, "a <s> b")
     flags = ["--user-dir", user_dir, *SMALL, *ALIGNMENTS["ctc"], *TRAINING, "--save-dir", tmp_path]
@@ -116,6 +123,7 @@ def test_the_ctc_criterion_refuses_a_stock_model(corpus, user_dir, tmp_path, arc
     flags = ["--user-dir", user_dir, "--arch", arch, *STOCK[arch].split(), "--save-dir", tmp_path, *TRAINING]
     message = sentence_of(run, "train", corpus, "--criterion", "convtext_ctc", *flags)
     assert re.search("convtext_ctc needs .* such as --arch bytenet_deconv; found (FConv|Transformer)Model", message)
+    assert not list(tmp_path.iterdir())  # as fairseq's crash.pt, which --no-save does not prevent
 
 
 def test_a_dictionary_without_room_for_the_blank_is_refused():
@@ -137,7 +145,7 @@ def test_a_source_beyond_the_limit_of_the_command_is_refused(corpus, user_dir, u
     flags = ["--user-dir", user_dir, "--path", untrained / "checkpoint_last.pt", "--batch-size", 100]
     flags += ["--num-workers", 0, "--task", "translation_convtext", "--max-source-positions", 7]
     message = sentence_of(run, "generate", corpus, *flags)
-    assert re.search(r"sentence \d+ .* has 8 source .* EOS included; the limits are 7 and 1024", message)
+    assert re.search(r"sentence \d+ .* lengths \(8, \d\) in tokens, EOS included; the limits are \(7, 1024\)", message)
     assert "--max-source-positions" in message
     run("generate", corpus, *flags, "--skip-invalid-size-inputs-valid-test")
 
@@ -199,11 +207,12 @@ def test_other_errors_keep_their_traceback():
     assert too_long(Exception("Size of sample #1 is odd")) is None
 
 
-def test_a_checkpoint_of_another_architecture_is_refused(corpus, user_dir, tmp_path):
+def test_a_search_with_a_model_of_another_kind_is_refused(corpus, user_dir, tmp_path):
     run("train", corpus, "--arch", "fconv", *STOCK["fconv"].split(), *TRAINING[:-1], "--save-dir", tmp_path)
     flags = ["--user-dir", user_dir, "--path", tmp_path / "checkpoint_last.pt", "--batch-size", 100]
-    message = sentence_of(run, "generate", corpus, *flags, "--num-workers", 0, "--task", "translation_convtext")
-    assert "such as bytenet_deconv; found FConvModel: use --task translation" in message
+    flags += ["--num-workers", 0, "--task", "translation_convtext", "--ctc-beam", 5]
+    message = sentence_of(run, "generate", corpus, *flags)
+    assert "--ctc-beam does not go together with a model that writes one token after the other" in message
 
 
 @pytest.mark.parametrize("flags", ["--encoder-channels 32", "--encoder-layers 4"])

@@ -124,6 +124,14 @@ def test_what_cannot_judge_is_one_sentence(corpus, user_dir, checkpoints, tmp_pa
     torch.save(state, tmp_path / "smaller.pt")
     with pytest.raises(ConvTextError, match="smaller.pt does not fit the dictionaries of these data"):
         generate(corpus, user_dir, ctc, "--ctc-beam", 5, "--ctc-judges", tmp_path / "smaller.pt")
+    # As many symbols, in another order.
+    dictionary = (corpus / "dict.l.txt").read_text().splitlines()
+    (tmp_path / "dict.l.txt").write_text("".join(f"{line}\n" for line in reversed(dictionary)))
+    state = torch.load(ctc, weights_only=False)
+    state["cfg"]["task"].update(data=str(tmp_path), source_lang="d", target_lang="l")
+    torch.save(state, tmp_path / "elsewhere.pt")
+    with pytest.raises(ConvTextError, match="elsewhere.pt does not fit .* it was trained with .*/dict.l.txt"):
+        generate(corpus, user_dir, ctc, "--ctc-beam", 5, "--ctc-judges", tmp_path / "elsewhere.pt")
     (tmp_path / "broken.pt").write_text("no checkpoint")
     with pytest.raises(ConvTextError, match="broken.pt is no checkpoint of fairseq"):
         generate(corpus, user_dir, ctc, "--ctc-beam", 5, "--ctc-judges", tmp_path / "broken.pt")

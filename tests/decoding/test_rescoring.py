@@ -117,6 +117,23 @@ def test_a_translation_that_a_judge_cannot_read_does_not_stop_the_others():
         assert float(found[0, 0]) == (float(wanted[0, 0]) if reads_it else IMPOSSIBLE)
 
 
+@pytest.mark.parametrize("left_pad", [False, True])
+def test_a_judge_has_no_say_on_a_source_longer_than_it_can_take_and_judges_the_others_as_before(left_pad):
+    tokens = torch.tensor([[[5, 6, 7], [9, 10, 0]]]).repeat(3, 1, 1)
+    prefixes = Prefixes(tokens, torch.zeros(3, 2, 3), torch.tensor([[3, 2]]).repeat(3, 1), -torch.ones(3, 2))
+    net_input = make_batch(SOURCES, left_pad=left_pad)["net_input"]
+    for kind, backwards in itertools.product(KINDS, (False, True)):
+        judging = judge(kind, backwards)
+        wanted = judgements(judging, net_input, prefixes)
+        if backwards and kind != "autoregressive":  # its canvas decides
+            judging.model.decoder.max_positions = lambda: 4
+        else:
+            part = judging.model.decoder if backwards else judging.model.encoder
+            part.max_positions = lambda: 4  # EOS included
+            wanted[0] = 0.0  # 7 tokens and EOS
+        torch.testing.assert_close(judgements(judging, net_input, prefixes), wanted, rtol=1e-5, atol=1e-4)
+
+
 def test_a_canvas_judges_the_same_a_few_sentences_at_a_time(monkeypatch):
     rows = [2, 0, 0, 2]  # none of sentence 1
     wanted = log_probs(judge("ctc"), rows=rows)

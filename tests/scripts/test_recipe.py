@@ -83,14 +83,21 @@ def test_a_folder_made_with_other_settings_is_refused(tmp_path):
     assert "updates=3; now updates=4" in result.stderr
 
 
-def test_texts_that_have_changed_are_refused(tmp_path):
+def test_texts_that_have_changed_are_refused_and_other_files_do_not_matter(tmp_path):
     texts, out = tmp_path / "texts", tmp_path / "out"
     texts.mkdir()
-    for language in ("en", "de"):
-        (texts / f"train.{language}").write_text("1\n")
-    assert [recipe('convtext_texts "$@"', out, texts).returncode for _ in range(2)] == [0, 0]
+    for split in ("train", "val", "test_2016_flickr", "test_2017_flickr"):
+        for language in ("en", "de"):
+            (texts / f"{split}.{language}").write_text("1\n")
+
+    def again():
+        return recipe('convtext_multi30k_settings "$@"', out, texts)
+
+    assert again().returncode == 0
+    (texts / "test_2018_flickr.de").write_text("3\n")
+    assert again().returncode == 0
     (texts / "train.de").write_text("2\n")
-    refused = recipe('convtext_texts "$@"', out, texts)
+    refused = again()
     assert refused.returncode == 1 and "was made with other settings" in refused.stderr
 
 

@@ -11,6 +11,7 @@ from fairseq_convtext.models.bytenet_deconv import BytenetDeconvDecoder, Bytenet
 from fairseq_convtext.tasks.parallel_generator import reasons_for_stock_generator
 from tests.command_lines.commands import lines, run
 from tests.command_lines.conftest import SENTENCES, translate
+from tests.small_model import make_model
 
 # Worker processes take seconds to end.
 WORKERS = ["--num-workers", 0]
@@ -131,7 +132,7 @@ def test_both_tasks_agree_on_options_of_the_search(corpus, user_dir, checkpoint,
 
 @pytest.mark.parametrize("name, value, asks", [("min_len", 0, True), ("min_len", 1, False), ("sampling", None, False)])
 def test_a_zero_asks_for_the_stock_generator_where_it_allows_more_and_none_does_not(name, value, asks):
-    assert reasons_for_stock_generator([None], Namespace(**{name: value}), None, {}) == [name] * asks
+    assert reasons_for_stock_generator([make_model()], Namespace(**{name: value}), None, {}) == [name] * asks
 
 
 @pytest.mark.parametrize("task", ["translation", "translation_convtext"])

@@ -30,8 +30,9 @@
 #   --judges CKPT,CKPT,...  models that choose among the 30 best of the search with the n-gram model, such as averages of
 #                   other seeds or the rows autoregressive and channel: one way of decoding more, for rows of CTC and graphs
 # Every system of this project is decoded in several ways: greedily, from the average of its five best checkpoints (one
-# every 300 updates; of all where there are fewer), and by a search without and with an n-gram model. Killed and started again, it goes on where it was. Checkpoints,
-# blank penalty and search weights are chosen by BLEU on val; the tests are translated with that choice only.
+# every 300 updates; of all where there are fewer), and by a search without and with an n-gram model. Killed and started
+# again, it goes on where it was. Checkpoints, blank penalty and search weights are chosen by BLEU on val; the tests are
+# translated with that choice only.
 set -euo pipefail
 source "$(dirname "${BASH_SOURCE[0]}")/lib/arguments.sh"
 
@@ -84,7 +85,6 @@ out="${out:-$ROOT/data-bin/multi30k}"
 tests=(test_2016_flickr test_2017_flickr)
 dag=(--target-alignment dag --criterion convtext_dag --upsample-strides 3 --length-bound-a 3 --length-bound-b 2
     --longest-jump 12)
-
 dynamic=(--encoder-block dynamic --kernel-size 7 --dilations "1,2")
 
 # flags_of ROW: what the row adds to the common flags of its kind.

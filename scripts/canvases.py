@@ -17,6 +17,7 @@ sys.path.insert(0, str(ROOT))
 from fairseq_convtext.decoding.one_pass import Symbols, best_symbols  # noqa: E402
 from fairseq_convtext.decoding.path_beam import Graph  # noqa: E402
 from fairseq_convtext.decoding.prefix_beam import SearchOptions  # noqa: E402
+from fairseq_convtext.decoding.rescoring import sentences_of  # noqa: E402
 from fairseq_convtext.errors import ConvTextError  # noqa: E402
 
 
@@ -98,8 +99,8 @@ def read_canvases(options: argparse.Namespace, search: Optional[SearchOptions] =
     with torch.no_grad():
         for batch in tqdm(batches, desc=options.subset, unit="batch", disable=None):
             ids = batch["id"].tolist()
-            rows = [row for row, key in enumerate(ids) if key < (options.sentences or len(references))]
-            if not rows:
+            taken = torch.tensor([key < (options.sentences or count) for key in ids])
+            if not bool(taken.any()):
                 continue
             encoder_out = model.encoder(batch["net_input"]["src_tokens"])
             if search is None:
@@ -107,9 +108,8 @@ def read_canvases(options: argparse.Namespace, search: Optional[SearchOptions] =
                 symbols = best_symbols(decoder.canvas(encoder_out), decoder.project, forbidden, decoder.blank)
             else:
                 symbols = decoder.candidates(encoder_out, search)
-            tables = type(symbols)(*(table[rows] for table in symbols))
-            read = {name: batch["net_input"][name][rows] for name in ("src_tokens", "src_lengths")}
-            # Recurrent encoders of fairseq, which may judge, want no column that is all padding.
-            read["src_tokens"] = read["src_tokens"][:, read["src_tokens"].ne(task.source_dictionary.pad()).any(dim=0)]
-            found.append(Canvas([ids[row] for row in rows], tables, encoder_out["bound"][rows], read))
+            tables = type(symbols)(*(table[taken] for table in symbols))
+            read = sentences_of(batch["net_input"], taken, task.source_dictionary.pad())
+            kept = [key for key, here in zip(ids, taken.tolist()) if here]
+            found.append(Canvas(kept, tables, encoder_out["bound"][taken], read))
     return Canvases(found, references[: options.sentences], decoder.blank, decoder.eos, task)

@@ -11,6 +11,7 @@ from fairseq import checkpoint_utils, tasks, utils
 from fairseq.dataclass.configs import GenerationConfig
 from omegaconf import open_dict
 
+from fairseq_convtext.tasks.parallel_generator import writes_at_once
 from fairseq_convtext.tasks.translation_convtext import TranslationConvtextConfig
 
 PARALLEL = "parallel"
@@ -90,10 +91,6 @@ def make_batches(task: Any, model: Any, batch_size: int, options: argparse.Names
     parts = [order[start : start + batch_size] for start in range(0, len(order), batch_size)]
     batches = [dataset.collater([dataset[index] for index in part]) for part in parts]
     return [utils.move_to_cuda(batch) for batch in batches] if options.device == "cuda" else batches
-
-
-def writes_at_once(model: Any) -> bool:
-    return hasattr(getattr(model, "decoder", None), "one_pass")
 
 
 def settings_of(label: str, path: Path, options: argparse.Namespace) -> List[Setting]:

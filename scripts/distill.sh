@@ -98,6 +98,9 @@ source "$ROOT/scripts/lib/recipe.sh"
 exec 8>"$out/lock"
 ! command -v flock >/dev/null || flock -n 8 ||
     convtext_fail "another distill.sh, or a worker of one that was killed, is at work in $out: stop it first."
+# Before the folder remembers them; they are at work only when there are translations.
+((${#judges[@]} == 0)) || [[ -e "$out/settings" ]] || "$PYTHON" "$ROOT/scripts/rerank.py" "$data" --source-lang "$source_lang" \
+    --target-lang "$target_lang" --judges "${judges[@]}" --check
 teacher="$(cksum <"$path")"
 # The data by what they are: sentences are told by their numbers, which other data of the same name have too.
 more="data $(cat "$data"/train.*.bin "$data"/dict.*.txt | cksum)"
@@ -115,9 +118,6 @@ for flag in ${extra[@]+"${extra[@]}"}; do
 done
 convtext_settings "$out" "data=$data teacher=$path cksum=${teacher// /-} shards=$shards beam=$beam" \
     "max_tokens=$max_tokens ${extra[*]-} more=${more// /-}"
-# The judges read the first translations only when there are some.
-((${#judges[@]} == 0)) || "$PYTHON" "$ROOT/scripts/rerank.py" "$data" --source-lang "$source_lang" \
-    --target-lang "$target_lang" --judges "${judges[@]}" --check
 
 gpus=0
 [[ " ${extra[*]-} " == *" --cpu "* ]] || gpus="$("$PYTHON" -c 'import torch; print(torch.cuda.device_count())')"

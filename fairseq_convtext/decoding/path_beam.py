@@ -4,7 +4,6 @@ As prefix_beam.py: the network has run, the search runs on the CPU, and a prefix
 that write it, kept apart by the position of its last token.
 """
 
-import math
 from typing import NamedTuple, Union
 
 import torch
@@ -12,8 +11,13 @@ from torch import Tensor
 
 from fairseq_convtext.decoding.one_pass import Symbols
 from fairseq_convtext.decoding.path_beam_kernel import search
-from fairseq_convtext.decoding.prefix_beam import Prefixes, SearchOptions, prefix_beam_search, tables_of
-from fairseq_convtext.decoding.ranking import Options
+from fairseq_convtext.decoding.prefix_beam import (
+    Prefixes,
+    SearchOptions,
+    options_of,
+    prefix_beam_search,
+    tables_of,
+)
 
 # Jumps less probable than this share of the most probable one from the same position are not tried.
 LEAST_LINK = 0.01
@@ -36,9 +40,7 @@ class Graph(NamedTuple):
 def path_beam_search(graph: Graph, bound: Tensor, options: SearchOptions, eos: int) -> Prefixes:
     """The beams of every sentence, best first; arguments as of ``prefix_beam_search``. No best hypothesis is empty."""
     tokens, log_probs, links, positions = (table.cpu().contiguous().numpy() for table in (*graph, bound))
-    least = math.log(options.least_probability) if options.least_probability else -math.inf
-    how = Options(options.beam, least, options.lm_weight, options.token_bonus, eos)
-    found = search(tokens, log_probs, links, positions, tables_of(options.lm), how)
+    found = search(tokens, log_probs, links, positions, tables_of(options.lm), options_of(options, eos))
     return Prefixes(*map(torch.from_numpy, found))
 
 

@@ -83,6 +83,12 @@ def tables_of(lm: Optional[NgramModel]) -> Tables:
     return Tables(start, tokens, torch.cat(lm.log_probs).numpy(), backoffs, longer)
 
 
+def options_of(options: SearchOptions, eos: int) -> Options:
+    """The numbers as the kernels read them."""
+    least = math.log(options.least_probability) if options.least_probability else -math.inf
+    return Options(options.beam, least, options.lm_weight, options.token_bonus, eos)
+
+
 def prefix_beam_search(symbols: Symbols, bound: Tensor, options: SearchOptions, eos: int) -> Prefixes:
     """The beams of every sentence when its canvas is read, best first. No best hypothesis is empty.
 
@@ -93,9 +99,7 @@ def prefix_beam_search(symbols: Symbols, bound: Tensor, options: SearchOptions, 
         eos: id that the language model predicts at the end.
     """
     tokens, log_probs, blank, positions = (table.cpu().contiguous().numpy() for table in (*symbols, bound))
-    least = math.log(options.least_probability) if options.least_probability else -math.inf
-    how = Options(options.beam, least, options.lm_weight, options.token_bonus, eos)
-    found = search(tokens, log_probs, blank, positions, tables_of(options.lm), how)
+    found = search(tokens, log_probs, blank, positions, tables_of(options.lm), options_of(options, eos))
     return Prefixes(*map(torch.from_numpy, found))
 
 

@@ -197,7 +197,10 @@ def judgements(judge: Judge, net_input: Dict[str, Tensor], prefixes: Prefixes) -
 
 
 def sentences_of(net_input: Dict[str, Tensor], taken: Tensor, pad: int) -> Dict[str, Tensor]:
-    """The sentences of a batch that are ``taken``, ``(batch,)``, without columns that are all padding."""
+    """The sentences of a batch that are ``taken``, bool ``(batch,)``.
+
+    Without columns that are all padding, which recurrent encoders of fairseq do not want.
+    """
     if bool(taken.all()):
         return net_input
     tokens = net_input["src_tokens"][taken]

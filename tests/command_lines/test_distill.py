@@ -213,7 +213,11 @@ def test_references_stay_judges_choose_for_the_rest_and_no_shard_is_without_a_se
     dictionary = Dictionary.load(str(small / "dict.d.txt"))
     (tmp_path / "more.d").write_text("0 1 2\n5 5 6 7\n")
     arguments = ["--data", small, "--path", teacher, "--out", tmp_path, "--cpu", "--shards", 3, "--references", 2]
-    arguments += ["--more-source", tmp_path / "more.d", "--judge", checkpoints("ctc"), "--nbest", 3]
+    arguments += ["--more-source", tmp_path / "more.d", "--nbest", 3, "--judge"]
+    (tmp_path / "broken.pt").write_text("no checkpoint")
+    code, errors = finish(start(*arguments, tmp_path / "broken.pt"))
+    assert code == 1 and "broken.pt is no checkpoint of fairseq" in errors and not (tmp_path / "shards").exists()
+    arguments.append(checkpoints("ctc"))
     code, errors = finish(start(*arguments))
     assert code == 0, errors[-2000:]
     count, made = SENTENCES["train"], {}
@@ -231,7 +235,7 @@ def test_references_stay_judges_choose_for_the_rest_and_no_shard_is_without_a_se
     for number, ids in enumerate(made["l"][-2:]):
         assert targets.string(ids) in [text for key, _, text in offered if int(key) == number]
     (tmp_path / "bin").rename(tmp_path / "away")
-    code, errors = finish(start(*arguments[:-1], 2))
+    code, errors = finish(start(*arguments, "--nbest", 2))
     assert code == 1 and "was made with other settings" in errors  # than an --nbest of 3
     (tmp_path / "away").rename(tmp_path / "bin")
     assert "references, 2 times each" in (tmp_path / "bin" / "DISTILLED").read_text()

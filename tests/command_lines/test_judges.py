@@ -2,6 +2,7 @@
 
 import functools
 import re
+import shutil
 import sys
 from argparse import Namespace
 from pathlib import Path
@@ -177,6 +178,16 @@ def test_a_generator_made_anew_does_not_read_the_judges_again(
     # What Python may ask for and the command line may not.
     with pytest.raises(ConvTextError, match="--ctc-beam does not go together with prefix_tokens: leave one out"):
         first.generate(models, {}, prefix_tokens=torch.ones(1, 1), constraints=None)
+
+
+def test_subwords_that_the_scripts_cannot_join_are_refused(corpus, checkpoints, tmp_path, capsys):
+    data = tmp_path / "bin"
+    shutil.copytree(corpus, data)
+    (data / "dict.l.txt").write_text((corpus / "dict.l.txt").read_text().replace("a ", "a@@ "))
+    (tmp_path / "valid.l").write_text("a\n" * SENTENCES["valid"])
+    arguments = [data, "--path", checkpoints("ctc"), "--reference", tmp_path / "valid.l"]
+    assert tune_blank_penalty.main([str(argument) for argument in arguments]) == 1
+    assert "has subwords of subword-nmt (@@)" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize("script", [tune_judges, tune_blank_penalty])

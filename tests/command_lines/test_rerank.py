@@ -44,6 +44,16 @@ def test_without_weight_the_translator_decides(corpus, candidates, checkpoints, 
     assert not any(found[str(number)] == text for number, text in enumerate(candidates[1]))
 
 
+def test_judges_can_be_checked_before_there_is_anything_to_judge(corpus, checkpoints, capsys):
+    for alignment, code in (("ctc", 0), ("position", 1)):
+        arguments = [str(corpus), "--judges", str(checkpoints(alignment)), "--check"]
+        assert rerank.main(arguments) == code
+        assert ("cannot judge" in capsys.readouterr().err) == bool(code)
+    with pytest.raises(SystemExit):
+        rerank.main(arguments[:-1])
+    assert "--candidates and --out are needed" in capsys.readouterr().err
+
+
 def test_wrong_input_is_one_sentence(corpus, candidates, checkpoints, tmp_path, capsys):
     out = tmp_path / "out"
     assert chosen(corpus, candidates, checkpoints("position"), out)[0] == 1

@@ -192,7 +192,7 @@ def test_options_that_do_not_go_together_are_one_sentence(corpus, user_dir, chec
 
 
 @pytest.mark.parametrize("dtype", ["bfloat16", pytest.param("int8", marks=needs_int8)])
-def test_generation_with_fewer_digits_translates_as_well(corpus, user_dir, checkpoints, monkeypatch, dtype):
+def test_generation_with_fewer_digits_translates_as_well(corpus, user_dir, checkpoints, monkeypatch, caplog, dtype):
     used, trained = set(), checkpoints("ctc")
     canvas = BytenetDeconvDecoder.canvas
 
@@ -206,5 +206,6 @@ def test_generation_with_fewer_digits_translates_as_well(corpus, user_dir, check
     found = generate(corpus, user_dir, trained, *flags)
     assert used == {(torch.bfloat16, torch.nn.Linear) if dtype == "bfloat16" else (torch.float32, Int8Linear)}
     assert right(found) >= 0.95 * SENTENCES["valid"]
+    assert "--model-overrides has no effect" not in caplog.text
     searched = generate(corpus, user_dir, trained, *flags, "--ctc-beam", 5)
     assert right(searched) >= 0.95 * SENTENCES["valid"]

@@ -13,6 +13,7 @@ from torch import Tensor, nn
 
 from fairseq_convtext.errors import ConvTextError
 from fairseq_convtext.modules.int8_kernels import LARGEST, SMALLEST, quantised_windows, scaled
+from fairseq_convtext.modules.masking import hidden_positions
 
 
 class Int8Linear(nn.Module):
@@ -63,13 +64,6 @@ class Int8Linear(nn.Module):
         product = torch._int_mm(q, self.q)
         tables = (table.detach().numpy() for table in (product, scale, self.scale, self.bias, hidden))
         return torch.from_numpy(scaled(*tables, gated))
-
-
-def hidden_positions(x: Tensor, mask: Optional[Tensor]) -> Tensor:
-    """``(batch, positions)``, true where zeros are read; the mask may be the same for all sentences, or None."""
-    if mask is None:
-        return x.new_zeros(x.shape[:2], dtype=torch.bool)
-    return mask.expand(x.size(0), x.size(1), 1)[:, :, 0].contiguous()
 
 
 def quantised(x: Tensor, hidden: Tensor, kernel_size: int, dilation: int) -> Tuple[Tensor, Tensor]:

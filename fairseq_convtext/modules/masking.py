@@ -29,6 +29,13 @@ def stack_mask(lengths: Tensor, size: int) -> Optional[Tensor]:
     return None if lengths.size(0) == 1 else padding_mask(lengths, size)
 
 
+def hidden_positions(x: Tensor, mask: Optional[Tensor]) -> Tensor:
+    """``(batch, positions)``, true where zeros are read; the mask may be the same for all sentences, or None."""
+    if mask is None:
+        return x.new_zeros(x.shape[:2], dtype=torch.bool)
+    return mask.expand(x.size(0), x.size(1), 1)[:, :, 0].contiguous()
+
+
 def pad_right(tokens: Tensor, pad: int) -> Tuple[Tensor, Tensor]:
     """Move the padding of every row to its right end and cut the columns that hold padding only.
 

@@ -4,7 +4,9 @@ import pytest
 import torch
 
 from fairseq_convtext.errors import ConvTextError
+from fairseq_convtext.modules import dynamic
 from fairseq_convtext.modules.dynamic import DynamicConv, weighted_sum
+from fairseq_convtext.modules.history import History
 
 
 def reference(conv, x):
@@ -22,26 +24,55 @@ def reference(conv, x):
     return y
 
 
+@pytest.fixture(params=["torch", "kernel"])
+def way(request, monkeypatch):
+    """With torch's operations, as for a gradient, and with the kernel, whatever the machine."""
+    calls, kernel = [], dynamic.sum_of_taps
+    monkeypatch.setattr(dynamic, "sum_of_taps", lambda *arguments: calls.append(1) or kernel(*arguments))
+    monkeypatch.setattr(torch, "get_num_threads", lambda: 1)
+    with torch.set_grad_enabled(request.param == "torch"):
+        yield
+    assert bool(calls) == (request.param == "kernel")
+
+
 @pytest.mark.parametrize("kernel_size, dilation", [(1, 1), (3, 1), (5, 2), (7, 4)])
 @pytest.mark.parametrize("causal", [False, True])
-@torch.no_grad()
-def test_values_are_those_of_the_formula(kernel_size, dilation, causal):
+def test_values_are_those_of_the_formula(way, kernel_size, dilation, causal):
     conv, x = DynamicConv(12, kernel_size, dilation, causal), torch.randn(2, 9, 12)
     assert conv.heads == 4
     torch.testing.assert_close(conv(x, None), reference(conv, x))
 
 
+@torch.no_grad()
+def test_a_history_goes_on_where_it_stopped():
+    conv, x, history = DynamicConv(12, 3, 2, causal=True), torch.randn(2, 9, 12), History()
+    parts = [conv(part, None, history) for part in x.split([4, 1, 4], dim=1)]
+    torch.testing.assert_close(torch.cat(parts, dim=1), conv(x, None))
+
+
 @pytest.mark.parametrize("dilation", [1, 3])
 def test_the_gradient_is_that_of_finite_differences(dilation):
-    weights = torch.rand(2, 5, 2, 3, dtype=torch.double, requires_grad=True)
+    weights = torch.rand(3, 2, 5, 2, dtype=torch.double, requires_grad=True)
     x = torch.randn(2, 5 + 2 * dilation, 6, dtype=torch.double, requires_grad=True)
     assert torch.autograd.gradcheck(lambda weights, x: weighted_sum(weights, x, dilation), (weights, x))
 
 
-def test_padding_is_never_read():
-    conv, mask, x = DynamicConv(4, 3, 2), (torch.arange(9) >= 6)[None, :, None], torch.randn(1, 9, 4)
-    torch.testing.assert_close(conv(x, mask)[:, :6], conv(x + 100 * mask, mask)[:, :6])
-    torch.testing.assert_close(conv(x, mask)[:, :6], conv(x[:, :6], None))
+def test_padding_is_never_read_and_a_sentence_depends_on_no_other(way):
+    conv, x = DynamicConv(4, 3, 2), torch.randn(2, 9, 4)
+    mask = (torch.arange(9) >= torch.tensor([6, 9])[:, None])[:, :, None]
+    torch.testing.assert_close(conv(x, mask)[:1, :6], conv(x + 100 * mask, mask)[:1, :6])
+    torch.testing.assert_close(conv(x, mask)[:1, :6], conv(x[:1, :6], None))
+    torch.testing.assert_close(conv(x, mask)[1:], conv(x[1:], None))
+
+
+def test_the_kernel_is_for_one_or_two_threads(monkeypatch):
+    weights, x = torch.rand(3, 2, 5, 2), torch.randn(2, 5, 4)
+    for threads, faster in ((1, True), (2, True), (8, False)):
+        monkeypatch.setattr(torch, "get_num_threads", lambda threads=threads: threads)
+        with torch.no_grad():
+            assert dynamic.kernel_is_faster(weights, x) == faster
+            assert not dynamic.kernel_is_faster(weights, x.bfloat16())
+        assert not dynamic.kernel_is_faster(weights, x)
 
 
 def test_equal_positions_stay_what_they_are_where_the_filter_is_inside_the_sentence():

@@ -7,7 +7,8 @@ from torch import nn
 from fairseq_convtext.errors import ConvTextError
 from fairseq_convtext.models.common import prepare_for_inference
 from fairseq_convtext.modules.convolution import DilatedConv
-from fairseq_convtext.modules.int8 import Int8Linear, hidden_positions, quantised, use_int8
+from fairseq_convtext.modules.int8 import Int8Linear, quantised, use_int8
+from fairseq_convtext.modules.masking import hidden_positions
 from fairseq_convtext.modules.upsampler import Upsample
 from tests.int8 import needs_int8
 

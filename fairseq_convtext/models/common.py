@@ -19,7 +19,7 @@ from fairseq_convtext.models.checks import check_generation, check_overrides, ch
 from fairseq_convtext.modules.blocks import BLOCKS
 from fairseq_convtext.modules.int8 import use_int8
 from fairseq_convtext.modules.memory import keep_freed_memory
-from fairseq_convtext.modules.precision import COMPUTE_DTYPES, chosen_dtype
+from fairseq_convtext.modules.precision import COMPUTE_DTYPES, chosen_dtype, warn_of_slow_int8
 from fairseq_convtext.modules.stack import ConvStack
 
 
@@ -182,6 +182,7 @@ def prepare_for_inference(model: nn.Module, dtype: str) -> None:
         keep_freed_memory()
     if dtype == "int8":
         use_int8(model.float())  # what --fp16 has halved
+        warn_of_slow_int8()
     elif chosen_dtype(dtype, device.type) == torch.bfloat16:
         model.bfloat16()
 

@@ -15,6 +15,7 @@ from torch.nn import functional as F
 from fairseq_convtext.errors import ConvTextError
 from fairseq_convtext.modules.convolution import DilatedConv
 from fairseq_convtext.modules.dynamic import DynamicConv
+from fairseq_convtext.modules.gated import GatedLinear
 from fairseq_convtext.modules.history import History
 
 
@@ -114,15 +115,15 @@ class DynamicBlock(nn.Module):
     ) -> None:
         super().__init__()
         self.norm1 = nn.LayerNorm(in_channels)
-        self.read = nn.Linear(in_channels, 2 * hidden)
+        self.read = GatedLinear(in_channels, hidden)
         self.conv = DynamicConv(hidden, kernel_size, dilation, causal=causal)
         self.norm2 = nn.LayerNorm(hidden)
-        self.mix = nn.Linear(hidden, 2 * hidden)
+        self.mix = GatedLinear(hidden, hidden)
         self.expand = nn.Linear(hidden, out_channels)
 
     def forward(self, x: Tensor, mask: Optional[Tensor], history: Optional[History] = None) -> Tensor:
-        x = self.conv(F.glu(self.read(self.norm1(x)), dim=-1), mask, history)
-        return self.expand(F.glu(self.mix(self.norm2(x)), dim=-1))
+        x = self.conv(self.read(self.norm1(x)), mask, history)
+        return self.expand(self.mix(self.norm2(x)))
 
 
 BLOCKS: Dict[str, Type[nn.Module]] = {

@@ -12,7 +12,14 @@ import torch
 from torch import Tensor, nn
 
 from fairseq_convtext.errors import ConvTextError
-from fairseq_convtext.modules.int8_kernels import LARGEST, SMALLEST, quantised_windows, scaled
+from fairseq_convtext.modules.int8_kernels import (
+    LARGEST,
+    SMALLEST,
+    quantised_rows,
+    quantised_windows,
+    scaled,
+    scaled_rows,
+)
 from fairseq_convtext.modules.masking import hidden_positions
 
 
@@ -43,8 +50,13 @@ class Int8Linear(nn.Module):
         self.register_buffer("q", q.t().contiguous(), persistent=False)
         self.register_buffer("scale", largest / float(LARGEST), persistent=False)
 
-    def forward(self, x: Tensor) -> Tensor:
-        return self.convolved(x.reshape(-1, 1, self.in_features), None, 1, 1).view(*x.shape[:-1], self.out_features)
+    def forward(self, x: Tensor, gated: bool = False) -> Tensor:
+        """With ``gated`` half as many features, the other half being their gates, as for ``F.glu``."""
+        check_cpu(x)
+        q, scale = quantised_rows(x.detach().reshape(-1, self.in_features).contiguous().numpy())
+        product = torch._int_mm(torch.from_numpy(q), self.q).numpy()
+        found = scaled_rows(product, scale, self.scale.numpy(), self.bias.detach().numpy(), gated)
+        return torch.from_numpy(found).view(*x.shape[:-1], found.shape[1])
 
     def convolved(
         self, x: Tensor, mask: Optional[Tensor], kernel_size: int, dilation: int, gated: bool = False
@@ -54,7 +66,7 @@ class Int8Linear(nn.Module):
         Args:
             x: ``(batch, positions, channels)``.
             mask: ``(batch, positions, 1)``, true where zeros are read and given back; None for nowhere.
-            gated: the second half of the features are gates of the first, as for ``F.glu``.
+            gated: as for ``forward``.
 
         Returns:
             ``(batch, positions, out_features)``, half as many if gated.
@@ -72,10 +84,15 @@ def quantised(x: Tensor, hidden: Tensor, kernel_size: int, dilation: int) -> Tup
     Raises:
         ConvTextError: they are not on the CPU.
     """
-    if x.device.type != "cpu":
-        raise ConvTextError(f"--generation-dtype int8 is for the CPU; found {x.device}: use bfloat16 or auto.")
+    check_cpu(x)
     q, scale = quantised_windows(x.detach().contiguous().numpy(), hidden.numpy(), kernel_size, dilation)
     return torch.from_numpy(q), torch.from_numpy(scale)
+
+
+def check_cpu(x: Tensor) -> None:
+    """ConvTextError unless x is on the CPU."""
+    if x.device.type != "cpu":
+        raise ConvTextError(f"--generation-dtype int8 is for the CPU; found {x.device}: use bfloat16 or auto.")
 
 
 def check_int8() -> None:

@@ -23,11 +23,12 @@ def product_seconds(dtypes: Sequence[torch.dtype], repetitions: int = 8) -> List
     They take turns, so that what else the machine does meanwhile slows all of them.
     """
     factors = [(torch.ones(256, 192, dtype=dtype), torch.ones(192, 768, dtype=dtype)) for dtype in dtypes]
+    products = [torch._int_mm if dtype == torch.int8 else torch.mm for dtype in dtypes]
     shortest = [float("inf")] * len(dtypes)
     for _ in range(repetitions):
         for index, (x, weight) in enumerate(factors):
             start = time.perf_counter()
-            torch.mm(x, weight)
+            products[index](x, weight)
             shortest[index] = min(shortest[index], time.perf_counter() - start)
     return shortest
 
@@ -45,6 +46,18 @@ def bfloat16_is_faster(device_type: str) -> bool:
     faster = 1.3 * bfloat16 < float32
     logger.info("auto stands for %s on this machine", "bfloat16" if faster else "float32")
     return faster
+
+
+@functools.cache
+def warn_of_slow_int8() -> None:
+    """A warning where products in int8, which are exact everywhere, take longer than in float32; tried out once."""
+    int8, float32 = product_seconds([torch.int8, torch.float32], repetitions=3)
+    if int8 > float32:
+        logger.warning(
+            "products in int8 take %.1f times as long as in float32 on this machine, whose processor has no "
+            "instructions for them that torch uses: --generation-dtype float32 or auto is faster",
+            int8 / float32,
+        )
 
 
 def chosen_dtype(name: str, device_type: str) -> torch.dtype:

@@ -4,6 +4,7 @@ import pytest
 import torch
 
 from fairseq_convtext.modules import precision
+from tests.int8 import needs_int8
 
 
 @pytest.fixture(autouse=True)
@@ -37,3 +38,23 @@ def test_the_trial_measures_the_type_that_it_names_even_under_autocast(monkeypat
 def test_a_gpu_is_known_by_its_generation(monkeypatch, generation, is_faster):
     monkeypatch.setattr(torch.cuda, "get_device_capability", lambda: generation)
     assert precision.bfloat16_is_faster("cuda") is is_faster
+
+
+@pytest.mark.parametrize("int8, warned", [(0.1, False), (0.4, True)])
+def test_int8_that_is_slower_than_float32_is_a_warning(monkeypatch, caplog, int8, warned):
+    precision.warn_of_slow_int8.cache_clear()
+    seconds = {torch.float32: 0.2, torch.int8: int8}
+    monkeypatch.setattr(precision, "product_seconds", lambda dtypes, repetitions: [seconds[dtype] for dtype in dtypes])
+    precision.warn_of_slow_int8()
+    precision.warn_of_slow_int8()
+    said = [record.getMessage() for record in caplog.records if "int8 take 2.0 times as long" in record.getMessage()]
+    assert len(said) == warned
+    precision.warn_of_slow_int8.cache_clear()
+
+
+@needs_int8
+def test_the_trial_of_int8_is_a_product_of_whole_numbers(monkeypatch):
+    used, product = [], torch._int_mm
+    monkeypatch.setattr(torch, "_int_mm", lambda *tensors: used.append(product(*tensors)) or used[-1])
+    (seconds,) = precision.product_seconds([torch.int8], repetitions=2)
+    assert seconds > 0 and [result.dtype for result in used] == [torch.int32] * 2

@@ -1,6 +1,8 @@
 """A synthetic language whose translation is known: digits in, letters out, one of them doubled."""
 
+import fcntl
 import logging
+import os
 import random
 from pathlib import Path
 from typing import Callable, Dict, List
@@ -81,14 +83,17 @@ def alignment(request: pytest.FixtureRequest) -> str:
 
 @pytest.fixture(scope="session")
 def checkpoints(train: Callable[..., str], tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Path]:
-    """The checkpoint of a model that has learnt the language, by alignment; trained once a session."""
-    trained: Dict[str, Path] = {}
+    """The checkpoint of a model that has learnt the language, by alignment; trained once, where it is needed first."""
+    shared = tmp_path_factory.getbasetemp()
+    if "PYTEST_XDIST_WORKER" in os.environ:  # each process has a folder of its own within that of the session
+        shared = shared.parent
 
     def get(alignment: str) -> Path:
-        if alignment not in trained:
-            folder = tmp_path_factory.mktemp(alignment)
-            train(folder, 600, *ALIGNMENTS[alignment])
-            trained[alignment] = folder / "checkpoint_best.pt"
-        return trained[alignment]
+        folder = shared / f"checkpoints-{alignment}"
+        with (shared / f"{folder.name}.lock").open("w") as lock:
+            fcntl.flock(lock, fcntl.LOCK_EX)
+            if not (folder / "checkpoint_best.pt").exists():
+                train(folder, 600, *ALIGNMENTS[alignment])
+        return folder / "checkpoint_best.pt"
 
     return get

@@ -15,14 +15,15 @@ def add_tap(weights: np.ndarray, read: np.ndarray, found: np.ndarray) -> None:
 
 
 @compiled_once
-def sum_of_taps(weights: np.ndarray, x: np.ndarray, hidden: np.ndarray, dilation: int, reach: int) -> np.ndarray:
+def sum_of_taps(weights: np.ndarray, x: np.ndarray, hidden: np.ndarray, dilation: int, before: int) -> np.ndarray:
     """What the filters of each position make of what they read.
 
     Args:
-        weights: float32 ``(k, batch, positions, heads)``; tap j of position t reads position t - reach + j * dilation.
+        weights: float32 ``(k, batch, positions, heads)``; tap j of position t reads position t - before + j * dilation.
         x: float32 ``(batch, positions, heads, channels of a head)``.
         hidden: bool ``(batch, positions)``, true where zeros are read, as they are outside.
-        dilation, reach: of the filter.
+        dilation: of the filter.
+        before: how many positions before its own a filter begins.
 
     Returns:
         float32, of the shape of x.
@@ -32,7 +33,7 @@ def sum_of_taps(weights: np.ndarray, x: np.ndarray, hidden: np.ndarray, dilation
     for sentence in range(batch):
         for position in range(positions):
             for tap in range(len(weights)):
-                read = position - reach + tap * dilation
+                read = position - before + tap * dilation
                 if 0 <= read < positions and not hidden[sentence, read]:
                     add_tap(weights[tap, sentence, position], x[sentence, read], found[sentence, position])
     return found

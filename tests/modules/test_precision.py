@@ -2,7 +2,9 @@
 
 import pytest
 import torch
+from torch import nn
 
+from fairseq_convtext.models.common import prepare_for_inference
 from fairseq_convtext.modules import precision
 from tests.int8 import needs_int8
 
@@ -40,13 +42,14 @@ def test_a_gpu_is_known_by_its_generation(monkeypatch, generation, is_faster):
     assert precision.bfloat16_is_faster("cuda") is is_faster
 
 
+@needs_int8
 @pytest.mark.parametrize("int8, warned", [(0.1, False), (0.4, True)])
-def test_int8_that_is_slower_than_float32_is_a_warning(monkeypatch, caplog, int8, warned):
+def test_a_model_in_int8_that_is_slower_than_in_float32_is_one_warning(monkeypatch, caplog, int8, warned):
     precision.warn_of_slow_int8.cache_clear()
     seconds = {torch.float32: 0.2, torch.int8: int8}
     monkeypatch.setattr(precision, "product_seconds", lambda dtypes, repetitions: [seconds[dtype] for dtype in dtypes])
-    precision.warn_of_slow_int8()
-    precision.warn_of_slow_int8()
+    for _ in range(2):
+        prepare_for_inference(nn.Sequential(nn.Linear(4, 4)), "int8")
     said = [record.getMessage() for record in caplog.records if "int8 take 2.0 times as long" in record.getMessage()]
     assert len(said) == warned
     precision.warn_of_slow_int8.cache_clear()

@@ -156,27 +156,23 @@ if [[ -d "$out/bin" ]]; then
     exit
 fi
 sources="$data" source_file="train.$pair.$source_lang"
-if [[ -n "$more_source" ]]; then
-    sources="$out/sources"
-    if [[ ! -d "$sources" ]]; then
+more_sources=("$PYTHON" "$ROOT/scripts/more_sources.py" "$data/$source_file")
+[[ -z "$more_source" ]] || sources="$out/sources"
+# Their number is written last: it says that they are there.
+if [[ ! -s "$out/sentences" ]]; then
+    arguments=()
+    if [[ -n "$more_source" ]]; then
         convtext_step "Adding $more_source"
-        rm -rf "$sources.part"
-        mkdir "$sources.part"
-        cp "$data"/dict.*.txt "$sources.part"
-        convtext_run "$PYTHON" "$ROOT/scripts/more_sources.py" "$data/$source_file" "$more_source" \
-            --dictionary "$data/dict.$source_lang.txt" --out "$sources.part/$source_file" --copies "$((references == 0))"
-        mv "$sources.part" "$sources"
+        rm -rf "$sources"
+        mkdir "$sources"
+        cp "$data"/dict.*.txt "$sources"
+        arguments=(--more "$more_source" --dictionary "$data/dict.$source_lang.txt" --out "$sources/$source_file"
+            --copies "$((references == 0))")
     fi
+    convtext_run "${more_sources[@]}" ${arguments[@]+"${arguments[@]}"} >"$out/sentences.part"
+    mv "$out/sentences.part" "$out/sentences"
 fi
-expected="$("$PYTHON" - "$sources/$source_file" <<'PYTHON'
-import sys
-
-from fairseq.data import indexed_dataset
-
-impl = indexed_dataset.infer_dataset_impl(sys.argv[1])
-print(len(indexed_dataset.make_dataset(sys.argv[1], impl)))
-PYTHON
-)"
+expected="$(<"$out/sentences")"
 # A shard without a sentence would make fairseq-generate fail.
 ((shards <= expected)) || shards="$expected"
 convtext_step "Translating the training source ($shards shards, $workers at a time)"
@@ -201,23 +197,9 @@ awk -F '\t' -v expected="$expected" '$1 != NR - 1 { exit 1 } END { if (NR != exp
         "remove $out/shards and start again."
 rm -rf "$out/bin.part" "$out/targets.part"
 mkdir "$out/bin.part"
-if ((references)); then
-    convtext_run "$PYTHON" "$ROOT/scripts/more_sources.py" "$data/$source_file" "$more_source" --copies "$references" \
-        --dictionary "$data/dict.$source_lang.txt" --out "$out/bin.part/$source_file"
-    "$PYTHON" - "$data" "$pair" "$references" >"$out/references.part" <<'PYTHON'
-import sys
-
-from fairseq.data import Dictionary, indexed_dataset
-
-data, pair, copies = sys.argv[1:]
-language = pair.split("-")[1]
-prefix = f"{data}/train.{pair}.{language}"
-dictionary = Dictionary.load(f"{data}/dict.{language}.txt")
-targets = indexed_dataset.make_dataset(prefix, indexed_dataset.infer_dataset_impl(prefix))
-lines = [dictionary.string(ids) for ids in targets]
-print(*lines * int(copies), sep="\n")
-PYTHON
-fi
+((references == 0)) || convtext_run "${more_sources[@]}" --more "$more_source" --dictionary "$data/dict.$source_lang.txt" \
+    --out "$out/bin.part/$source_file" --copies "$references" --targets "$data/train.$pair.$target_lang" \
+    --target-dictionary "$data/dict.$target_lang.txt" --target-text "$out/references.part" >/dev/null
 {
     ((references == 0)) || cat "$out/references.part"
     cut -f 2 "$out/joined.part"

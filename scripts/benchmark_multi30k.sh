@@ -16,9 +16,9 @@
 #                     less-dropout for the large data of scripts/distill_multi30k.sh
 #                     short-canvas less-dropout with 1.5 S + 2 canvas positions in the place of 2 S: faster
 #                     best         consistency and word-dropout together
-#                     dag          a directed acyclic graph on three canvas positions per source token in the place of CTC
+#                     dag          a directed acyclic graph on 3 S + 2 canvas positions in the place of CTC
 #                     dag-glancing the same with glancing
-#                     autoregressive  the sibling: causal blocks as many and as wide on the same encoder
+#                     autoregressive  the sibling: six causal blocks, as wide, on the same encoder
 #                     channel      word-dropout from German to English, only trained: a judge for the others
 #                     dynamic-autoregressive, dynamic-channel  these two with the dynamic convolutions of dynamic
 #   --updates N     updates of all rows but transformer; those of this project take 2,048 tokens (default: 2400)
@@ -29,9 +29,10 @@
 #                   data, and half the learning rate; needs --distilled, which the row is called after
 #   --judges CKPT,CKPT,...  models that choose among the 30 best of the search with the n-gram model, such as averages of
 #                   other seeds or the rows autoregressive and channel: one way of decoding more, for rows of CTC and graphs
-# Every system of this project is decoded in several ways: greedily, from the average of its five best checkpoints (one
-# every 300 updates; of all where there are fewer), and by a search without and with an n-gram model. Killed and started
-# again, it goes on where it was. Checkpoints, blank penalty and search weights are chosen by BLEU on val; the tests are
+# Rows of CTC and graphs are decoded greedily, by their best checkpoint and by the average of the five best (one every 300
+# updates; of all where there are fewer), and by that average in a search without and with an n-gram model; position
+# greedily by its best checkpoint, autoregressive greedily and with beam 5 by its average. Killed and started again, it
+# goes on where it was. Checkpoints, blank penalty and search weights are chosen by BLEU on val; the tests are
 # translated with that choice only.
 set -euo pipefail
 source "$(dirname "${BASH_SOURCE[0]}")/lib/arguments.sh"

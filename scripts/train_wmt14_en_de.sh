@@ -153,6 +153,11 @@ if [[ "$node_rank" == 0 ]]; then
     # Not the number of processes: a training may go on with another.
     convtext_settings "$out" "row=$row arch=$arch data=$data updates=$updates tokens=$tokens seed=$seed ${extra[*]-}"
 fi
+# Once for all processes, and for a training that goes on elsewhere.
+if [[ " ${flags[*]} " == *" --compute-dtype auto "* ]]; then
+    precision="$([[ ${#cpu[@]} -eq 0 ]] || export CUDA_VISIBLE_DEVICES=""; convtext_precision "$out")"
+    for index in "${!flags[@]}"; do [[ "${flags[index]}" != auto ]] || flags[index]="$precision"; done
+fi
 # fairseq would load a finished training and take one update more.
 if [[ -f "$out/checkpoints/finished" ]]; then
     echo "$out/checkpoints is finished and is kept" >&2

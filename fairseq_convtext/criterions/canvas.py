@@ -14,6 +14,7 @@ from torch import Tensor
 
 from fairseq_convtext.errors import ConvTextError
 from fairseq_convtext.losses.glancing import Glance, make_glance, parse_schedule
+from fairseq_convtext.models.common import unwrapped
 
 logger = logging.getLogger(__name__)
 
@@ -36,21 +37,14 @@ class Written(NamedTuple):
     Attributes:
         logits: ``(batch, positions, vocabulary)``.
         output: the rest of what the decoder gives.
-        targets: ``(batch, tokens)`` without EOS, padded on the right.
-        target_lengths: ``(batch,)``.
+        targets: ``(batch, tokens)``, of which the first ``target_lengths`` count; EOS and padding follow.
+        target_lengths: ``(batch,)`` without EOS.
     """
 
     logits: Tensor
     output: Dict[str, Any]
     targets: Tensor
     target_lengths: Tensor
-
-
-def unwrapped(model: Any) -> Any:
-    """The model inside fairseq's and torch's wrappers for several processes, which are nested."""
-    while hasattr(model, "module"):
-        model = model.module
-    return model
 
 
 def check_model(model: Any, alignment: str) -> None:
@@ -138,7 +132,7 @@ class CanvasCriterion(FairseqCriterion):
         return Written(*model(**net_input, glance=glance), targets, target_lengths)
 
     def targets(self, target: Tensor) -> Tuple[Tensor, Tensor]:
-        """``(batch, tokens)`` targets without EOS, and their lengths: EOS is the last token of every target."""
+        """``(batch, tokens)`` targets and their lengths without EOS; it and padding follow in shorter ones."""
         if bool(target.eq(self.blank).any()):
             symbol = self.task.target_dictionary[self.blank]
             raise ConvTextError(

@@ -43,8 +43,10 @@ class ConvtextCtcCriterion(CanvasCriterion):
         consistency: float = 0.0,
     ) -> None:
         super().__init__(task, sentence_avg, glancing_ratio)
-        if consistency < 0.0:
-            raise ConvTextError(f"--consistency must be at least 0; found {consistency}.")
+        weights = {"--intermediate-ctc-weight": intermediate_ctc_weight, "--consistency": consistency}
+        for flag, weight in weights.items():
+            if weight < 0.0:
+                raise ConvTextError(f"{flag} must be at least 0; found {weight}.")
         self.intermediate_ctc_weight = intermediate_ctc_weight
         self.consistency = consistency
 

@@ -110,13 +110,14 @@ class BytenetDeconvDecoder(FairseqIncrementalDecoder):
         Returns:
             ``(batch, positions, vocabulary)`` scores, with positions = max(bound), or, for ``position``, the smaller
             of it and the columns of prev_output_tokens; and a dictionary with ``attn`` (fairseq asks for it),
-            ``bound``, the ``links`` of ``dag`` and the ``inner_logits`` of --intermediate-ctc-layers.
+            ``bound``, the ``links`` of ``dag`` and, in training, the ``inner_logits`` of --intermediate-ctc-layers.
         """
         if incremental_state is not None:
             return self.next_column(prev_output_tokens, encoder_out)
         with training_autocast(self, prev_output_tokens, str(self.cfg.compute_dtype)):
             inner: List[Tensor] = []
-            canvas = self.canvas(encoder_out, None if glance is None else self.hints(encoder_out, glance), inner)
+            hints = None if glance is None else self.hints(encoder_out, glance)
+            canvas = self.canvas(encoder_out, hints, inner if self.training else None)
             if self.target_alignment == "position":
                 # The projection is the largest product: positions that have no target are left out of it.
                 canvas = canvas[:, : prev_output_tokens.size(1)]
@@ -243,7 +244,17 @@ class BytenetDeconvModel(TranslationModel):
             check_references(lengths, extra["bound"], self.decoder.target_alignment)
         if "log_probs" in extra and torch.equal(scores, extra["log_probs"]):
             return scores if log_probs else scores.exp()
+        self.check_position_wise()
         return super().get_normalized_probs(net_output, log_probs, sample)
+
+    def check_position_wise(self) -> None:
+        """ConvTextError, for fairseq's own criterions, if tokens have no positions of their own on the canvas."""
+        alignment = self.decoder.target_alignment
+        if alignment != "position":
+            raise ConvTextError(
+                f"this model was built with --target-alignment {alignment}, which fairseq's own criterions cannot "
+                f"train or score: use --criterion convtext_{alignment}, or --target-alignment position."
+            )
 
     def get_targets(self, sample: Dict[str, Any], net_output: Tuple[Tensor, Dict[str, Any]]) -> Tensor:
         """The target cut to the canvas, for fairseq's position-wise criterions.
@@ -251,12 +262,7 @@ class BytenetDeconvModel(TranslationModel):
         What lies beyond a sentence's own bound becomes padding; how many tokens that was, in this process, is
         logged as ``beyond_bound``, once for each output however often a criterion asks.
         """
-        alignment = self.decoder.target_alignment
-        if alignment != "position":
-            raise ConvTextError(
-                f"this model was built with --target-alignment {alignment}, which position-wise criterions cannot "
-                f"train or score: use --criterion convtext_{alignment}, or --target-alignment position."
-            )
+        self.check_position_wise()
         target, (logits, extra) = sample["target"], net_output
         pad = self.decoder.pad
         used = target.ne(pad)

@@ -52,7 +52,7 @@ def check_shortest(side: str, cfg: Any, dictionary: Any, maximum: int) -> None:
         maximum: tokens, EOS included.
     """
     folder, subset = getattr(cfg, "data", None), getattr(cfg, "train_subset", None)
-    if not folder or not subset:
+    if not folder or not subset or (side == "source" and getattr(cfg, "truncate_source", False)):
         return
     language = getattr(cfg, f"{side}_lang")
     name = f"{subset}.{cfg.source_lang}-{cfg.target_lang}.{language}"

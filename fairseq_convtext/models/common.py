@@ -150,6 +150,13 @@ def training_autocast(module: nn.Module, x: Tensor, dtype: str) -> Any:
     return torch.autocast(x.device.type, dtype=torch.bfloat16)
 
 
+def unwrapped(model: Any) -> Any:
+    """The model inside fairseq's and torch's wrappers for several processes, which are nested."""
+    while hasattr(model, "module"):
+        model = model.module
+    return model
+
+
 class TranslationModel(FairseqEncoderDecoderModel):
     """How fairseq's commands load both models and make them ready."""
 

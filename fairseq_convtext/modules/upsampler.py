@@ -107,7 +107,6 @@ class Upsampler(nn.Module):
         super().__init__()
         if not strides or min(strides) < 1:
             raise ConvTextError(f"--upsample-strides must be a list of positive integers; found {list(strides)}.")
-        self.strides = list(strides)
         self.factor = 1
         for stride in strides:
             self.factor *= stride

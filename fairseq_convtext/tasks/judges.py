@@ -63,13 +63,15 @@ def load_judges(
         # Each by itself: an ensemble of fairseq's has to be of one kind.
         try:
             (model,), _ = checkpoint_utils.load_model_ensemble([str(path)], task=own, state=state)
-        except RuntimeError as error:
+        except (RuntimeError, ValueError) as error:
             said = str(error).split("\n")[0]
             raise ConvTextError(
                 f"{path} does not fit the dictionaries of these data, as a judge must: {said}"
             ) from error
         except (AssertionError, KeyError) as error:  # fairseq's, for a name that it does not know
             raise ConvTextError(f"{path} is of a kind that neither fairseq nor this plugin knows.") from error
+        except OSError as error:  # such as embeddings that the model was trained with
+            raise ConvTextError(f"{path} needs a file to be loaded, as a judge must be: {error}.") from error
         if not (sums_over_canvas(model) or is_autoregressive(model)):
             raise ConvTextError(
                 f"{path} cannot judge: a judge must be a model of this plugin with --target-alignment ctc or dag, or "

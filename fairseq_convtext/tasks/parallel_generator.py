@@ -12,6 +12,7 @@ from fairseq_convtext.decoding.one_pass import OnePass
 from fairseq_convtext.decoding.prefix_beam import SearchOptions, hypothesis_at, no_longer_than
 from fairseq_convtext.decoding.rescoring import Judges, judged_prefixes
 from fairseq_convtext.errors import ConvTextError
+from fairseq_convtext.models.common import unwrapped
 
 logger = logging.getLogger(__name__)
 
@@ -57,7 +58,7 @@ def reasons_for_stock_generator(
 
 def writes_at_once(model: Any) -> bool:
     """Whether it is a model such as bytenet_deconv, maybe inside a wrapper of fairseq's."""
-    return hasattr(getattr(getattr(model, "module", model), "decoder", None), "one_pass")
+    return hasattr(getattr(unwrapped(model), "decoder", None), "one_pass")
 
 
 class ParallelGenerator:
@@ -89,7 +90,7 @@ class ParallelGenerator:
         nbest: int = 1,
         judges: Optional[Judges] = None,
     ) -> None:
-        self.model = getattr(models[0], "module", models[0])
+        self.model = unwrapped(models[0])
         if search is not None and not self.model.decoder.alignment.searchable:
             raise ConvTextError(
                 "--ctc-beam searches a canvas of alternatives, and this model was trained with --target-alignment "
@@ -105,10 +106,6 @@ class ParallelGenerator:
         self.judges = judges
         self.eos = stock.eos
         self.symbols_to_strip_from_output = stock.symbols_to_strip_from_output
-
-    def cuda(self) -> "ParallelGenerator":
-        self.model.cuda()
-        return self
 
     @torch.no_grad()
     def generate(self, models: List[Any], sample: Dict[str, Any], **kwargs: Any) -> List[List[Dict[str, Tensor]]]:

@@ -91,9 +91,9 @@ class TranslationConvtextTask(TranslationTask):
         nbest = getattr(args, "nbest", 1)
         if search is not None and "nbest" in reasons:
             reasons.remove("nbest")
-            if nbest > search.beam:
+            if not 1 <= nbest <= search.beam:
                 raise ConvTextError(
-                    f"--nbest {nbest} asks for more than --ctc-beam {search.beam} holds: raise --ctc-beam."
+                    f"--nbest must be from 1 to what --ctc-beam {search.beam} holds; found {nbest}."
                 )
         if not reasons:
             return ParallelGenerator(models, stock, search, nbest, self.judges(models[0], nbest))

@@ -93,6 +93,12 @@ def test_a_source_limit_below_the_shortest_source_is_refused(user_dir, tmp_path)
     assert "no training source fits --max-source-positions 3: the shortest has 4 tokens (EOS included)" in message
 
 
+def test_a_source_that_is_cut_need_not_fit(user_dir, tmp_path):
+    corpus = binarise(tmp_path, "a b c d e f")
+    flags = ["--user-dir", user_dir, *SMALL, "--max-source-positions", 3, "--truncate-source", *TRAINING]
+    run("train", corpus, *flags, "--save-dir", tmp_path)
+
+
 def test_a_target_that_holds_the_symbol_of_the_blank_is_refused(user_dir, tmp_path):
     corpus = binarise(tmp_path, "a <s> b")
     flags = ["--user-dir", user_dir, *SMALL, *ALIGNMENTS["ctc"], *TRAINING, "--save-dir", tmp_path]
@@ -105,7 +111,7 @@ def test_the_ctc_criterion_refuses_a_position_model(train, tmp_path):
     assert "convtext_ctc needs --target-alignment ctc; found --target-alignment position" in message
 
 
-@pytest.mark.parametrize("criterion", ["cross_entropy", "label_smoothed_cross_entropy"])
+@pytest.mark.parametrize("criterion", ["cross_entropy", "label_smoothed_cross_entropy", "ctc"])
 def test_a_position_wise_criterion_refuses_a_ctc_model(train, tmp_path, criterion):
     message = sentence_of(train, tmp_path, 1, "--target-alignment", "ctc", "--criterion", criterion)
     assert "--target-alignment ctc" in message and "use --criterion convtext_ctc" in message

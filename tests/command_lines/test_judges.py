@@ -145,6 +145,24 @@ def test_what_cannot_judge_is_one_sentence(corpus, user_dir, checkpoints, tmp_pa
         generate(corpus, user_dir, ctc, "--ctc-beam", 5, "--ctc-judges", position)
 
 
+@pytest.mark.parametrize(
+    "error, message",
+    [
+        # fairseq's own transformer has both of them.
+        (ValueError("--share-all-embeddings requires a joined dictionary"), "does not fit the dictionaries .* joined"),
+        (FileNotFoundError(2, "No such file", "vectors.txt"), "needs a file to be loaded, .* 'vectors.txt'"),
+    ],
+)
+def test_a_judge_that_cannot_be_built_here_is_one_sentence(corpus, checkpoints, monkeypatch, error, message):
+    def load_model_ensemble(*args, **kwargs):
+        raise error
+
+    task = TranslationTask.setup_task(TranslationConfig(data=str(corpus), source_lang="d", target_lang="l"))
+    monkeypatch.setattr(checkpoint_utils, "load_model_ensemble", load_model_ensemble)
+    with pytest.raises(ConvTextError, match=f"^{checkpoints('ctc')} {message}"):
+        load_judges([checkpoints("ctc")], task, torch.device("cpu"))
+
+
 def test_a_judge_that_does_not_say_its_languages_has_those_of_its_data(corpus, user_dir, checkpoints, tmp_path, caplog):
     utils.import_user_module(Namespace(user_dir=str(user_dir)))
     cfg = TranslationConfig(data=str(corpus), source_lang="d", target_lang="l")

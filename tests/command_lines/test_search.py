@@ -175,8 +175,10 @@ def test_options_that_do_not_go_together_are_one_sentence(corpus, user_dir, chec
         generate(corpus, user_dir, ctc, "--ctc-lm-weight", 0.5)
     with pytest.raises(ConvTextError, match="--ctc-beam does not go together with match_source_len"):
         generate(corpus, user_dir, ctc, "--ctc-beam", 5, "--match-source-len")
-    with pytest.raises(ConvTextError, match="--nbest 6 asks for more than --ctc-beam 5 holds: raise --ctc-beam"):
+    with pytest.raises(ConvTextError, match="--nbest must be from 1 to what --ctc-beam 5 holds; found 6"):
         generate(corpus, user_dir, ctc, "--ctc-beam", 5, "--nbest", 6)
+    with pytest.raises(ConvTextError, match="--nbest must be from 1 to what --ctc-beam 5 holds; found 0"):
+        generate(corpus, user_dir, ctc, "--ctc-beam", 5, "--nbest", 0)
     with pytest.raises(ConvTextError, match="--ctc-beam must be at least 1; found 0"):
         generate(corpus, user_dir, ctc, "--ctc-beam", 0)
     with pytest.raises(ConvTextError, match="--ctc-beam searches a canvas of alternatives"):

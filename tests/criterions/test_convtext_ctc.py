@@ -179,9 +179,10 @@ def test_consistency_trains_on_two_readings_and_costs_nothing_where_they_are_equ
     torch.testing.assert_close(step(make_criterion(task, consistency=5.0), noisy.eval(), batch)[0], plain[0])
 
 
-def test_a_negative_consistency_is_refused_with_the_flag(task):
-    with pytest.raises(ConvTextError, match="--consistency"):
-        make_criterion(task, consistency=-1.0)
+@pytest.mark.parametrize("weight", ["consistency", "intermediate_ctc_weight"])
+def test_a_negative_weight_is_refused_with_the_flag(task, weight):
+    with pytest.raises(ConvTextError, match=f"--{weight.replace('_', '-')} must be at least 0; found -1"):
+        make_criterion(task, **{weight: -1.0})
 
 
 def test_inner_predictions_add_their_weighted_mean_loss_in_training_only(task):
@@ -205,6 +206,7 @@ def test_inner_predictions_add_their_weighted_mean_loss_in_training_only(task):
     assert whole - alone == pytest.approx(float(sum(inner)) / 2, rel=1e-4)
     model.eval()
     assert loss(1.0) == pytest.approx(loss(0.0))
+    assert model(**batch["net_input"])[1]["inner_logits"] == []
 
 
 @pytest.mark.parametrize("layers", [[0], [3], [1, 1]])

@@ -242,9 +242,10 @@ class BytenetDeconvModel(TranslationModel):
         if sample is not None:  # of all that asks, fairseq's SequenceScorer alone gives one
             lengths = sample["target"].ne(self.decoder.pad).sum(dim=1)
             check_references(lengths, extra["bound"], self.decoder.target_alignment)
-        if "log_probs" in extra and torch.equal(scores, extra["log_probs"]):
+        if "log_probs" not in extra:  # not of a generator
+            self.check_position_wise()
+        elif torch.equal(scores, extra["log_probs"]):  # no --temperature
             return scores if log_probs else scores.exp()
-        self.check_position_wise()
         return super().get_normalized_probs(net_output, log_probs, sample)
 
     def check_position_wise(self) -> None:

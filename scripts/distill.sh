@@ -157,19 +157,21 @@ if [[ -d "$out/bin" ]]; then
 fi
 sources="$data" source_file="train.$pair.$source_lang"
 more_sources=("$PYTHON" "$ROOT/scripts/more_sources.py" "$data/$source_file")
-[[ -z "$more_source" ]] || sources="$out/sources"
+if [[ -n "$more_source" ]]; then
+    sources="$out/sources"
+    more_sources+=(--more "$more_source" --dictionary "$data/dict.$source_lang.txt")
+fi
 # Their number is written last: it says that they are there.
 if [[ ! -s "$out/sentences" ]]; then
-    arguments=()
+    added=()
     if [[ -n "$more_source" ]]; then
         convtext_step "Adding $more_source"
         rm -rf "$sources"
         mkdir "$sources"
         cp "$data"/dict.*.txt "$sources"
-        arguments=(--more "$more_source" --dictionary "$data/dict.$source_lang.txt" --out "$sources/$source_file"
-            --copies "$((references == 0))")
+        added=(--out "$sources/$source_file" --copies "$((references == 0))")
     fi
-    convtext_run "${more_sources[@]}" ${arguments[@]+"${arguments[@]}"} >"$out/sentences.part"
+    convtext_run "${more_sources[@]}" ${added[@]+"${added[@]}"} >"$out/sentences.part"
     mv "$out/sentences.part" "$out/sentences"
 fi
 expected="$(<"$out/sentences")"
@@ -197,9 +199,9 @@ awk -F '\t' -v expected="$expected" '$1 != NR - 1 { exit 1 } END { if (NR != exp
         "remove $out/shards and start again."
 rm -rf "$out/bin.part" "$out/targets.part"
 mkdir "$out/bin.part"
-((references == 0)) || convtext_run "${more_sources[@]}" --more "$more_source" --dictionary "$data/dict.$source_lang.txt" \
-    --out "$out/bin.part/$source_file" --copies "$references" --targets "$data/train.$pair.$target_lang" \
-    --target-dictionary "$data/dict.$target_lang.txt" --target-text "$out/references.part" >/dev/null
+((references == 0)) || convtext_run "${more_sources[@]}" --out "$out/bin.part/$source_file" --copies "$references" \
+    --targets "$data/train.$pair.$target_lang" --target-dictionary "$data/dict.$target_lang.txt" \
+    --target-text "$out/references.part" >/dev/null
 {
     ((references == 0)) || cat "$out/references.part"
     cut -f 2 "$out/joined.part"

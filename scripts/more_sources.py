@@ -71,10 +71,10 @@ def main(arguments: Optional[List[str]] = None) -> int:
     if options.targets and None in (options.target_dictionary, options.target_text):
         parser.error("--targets needs --target-dictionary and --target-text")
     try:
-        sentences = list(read(options.prefix))
+        sentences = read(options.prefix)
         if options.out:
             dictionary = Dictionary.load(str(options.dictionary))
-            sentences = sentences * options.copies + encode(options.more, dictionary, options.dictionary)
+            sentences = [*sentences] * options.copies + encode(options.more, dictionary, options.dictionary)
             builder = indexed_dataset.make_builder(f"{options.out}.bin", "mmap", vocab_size=len(dictionary))
             for ids in sentences:
                 builder.add_item(ids)

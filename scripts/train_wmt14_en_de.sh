@@ -153,11 +153,6 @@ if [[ "$node_rank" == 0 ]]; then
     # Not the number of processes: a training may go on with another.
     convtext_settings "$out" "row=$row arch=$arch data=$data updates=$updates tokens=$tokens seed=$seed ${extra[*]-}"
 fi
-# Once for all processes, and for a training that goes on elsewhere.
-if [[ " ${flags[*]} " == *" --compute-dtype auto "* ]]; then
-    precision="$([[ ${#cpu[@]} -eq 0 ]] || export CUDA_VISIBLE_DEVICES=""; convtext_precision "$out")"
-    for index in "${!flags[@]}"; do [[ "${flags[index]}" != auto ]] || flags[index]="$precision"; done
-fi
 # fairseq would load a finished training and take one update more.
 if [[ -f "$out/checkpoints/finished" ]]; then
     echo "$out/checkpoints is finished and is kept" >&2
@@ -170,6 +165,11 @@ else
             [[ ! -e "$copy" ]] ||
                 "$PYTHON" -c 'import sys, zipfile; sys.exit(not zipfile.is_zipfile(sys.argv[1]))' "$copy" || rm "$copy"
         done
+    fi
+    # Once for all processes, and for a training that goes on elsewhere.
+    if [[ " ${flags[*]} " == *" --compute-dtype auto "* ]]; then
+        precision="$([[ ${#cpu[@]} -eq 0 ]] || export CUDA_VISIBLE_DEVICES=""; convtext_precision "$out")"
+        for index in "${!flags[@]}"; do [[ "${flags[index]}" != auto ]] || flags[index]="$precision"; done
     fi
     convtext_run "${launch[@]}" "$data" --save-dir "$out/checkpoints" --log-file "$out/train.log" "${flags[@]}"
     [[ "$node_rank" != 0 ]] || : >"$out/checkpoints/finished"

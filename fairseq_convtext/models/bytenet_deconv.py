@@ -237,7 +237,11 @@ class BytenetDeconvModel(TranslationModel):
     def get_normalized_probs(
         self, net_output: Tuple[Tensor, Dict[str, Any]], log_probs: bool, sample: Optional[Dict[str, Any]] = None
     ) -> Tensor:
-        """As the base class; columns of ``next_column`` are log-probabilities already."""
+        """As the base class; columns of ``next_column`` are log-probabilities already.
+
+        Raises:
+            ConvTextError: a criterion of fairseq's own asks about a canvas of ctc or dag.
+        """
         scores, extra = net_output
         if sample is not None:  # of all that asks, fairseq's SequenceScorer alone gives one
             lengths = sample["target"].ne(self.decoder.pad).sum(dim=1)

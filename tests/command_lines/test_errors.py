@@ -112,7 +112,7 @@ def test_the_ctc_criterion_refuses_a_position_model(train, tmp_path):
 
 
 @pytest.mark.parametrize("criterion", ["cross_entropy", "label_smoothed_cross_entropy", "ctc"])
-def test_a_position_wise_criterion_refuses_a_ctc_model(train, tmp_path, criterion):
+def test_a_criterion_of_fairseqs_own_refuses_a_ctc_model(train, tmp_path, criterion):
     message = sentence_of(train, tmp_path, 1, "--target-alignment", "ctc", "--criterion", criterion)
     assert "--target-alignment ctc" in message and "use --criterion convtext_ctc" in message
 

@@ -64,6 +64,10 @@ def test_a_training_ends_with_the_average_of_its_best_checkpoints_and_is_not_rep
     kept = len(list((tmp_path / "checkpoints").glob("checkpoint.best_bleu_*")))
     states = [torch.load(path, weights_only=False) for path in (tmp_path / "checkpoints").glob("*.pt")]
     assert all(state["cfg"]["checkpoint"]["best_checkpoint_metric"] == "bleu" for state in states)
+    # Decided once: every process, and a run that goes on, would decide anew for "auto".
+    precision = (tmp_path / "precision").read_text().strip()
+    assert precision in ("float32", "bfloat16")
+    assert all(state["cfg"]["model"]["compute_dtype"] == precision for state in states)
     # Each once, best BLEU first; of equal ones the later, which a model as small as this one often has.
     by_value = {(x["extra_state"]["val_loss"], x["optimizer_history"][-1]["num_updates"]): x for x in states}
     best = [by_value[key] for key in sorted(by_value, reverse=True)][:kept]

@@ -19,6 +19,8 @@ from tests.command_lines.conftest import ALIGNMENTS, make_corpus
 SCRIPT = Path(__file__).resolve().parent.parent.parent / "scripts" / "distill.sh"
 # Enough for several batches in each of two shards.
 SENTENCES = {"train": 300, "valid": 61, "test": 20}
+# Besides those of the training data, the first of the validation set.
+MORE = 7
 
 
 def start(*arguments):
@@ -55,9 +57,10 @@ def teacher(train, tmp_path_factory):
 @pytest.fixture(scope="module")
 def command(small, teacher, tmp_path_factory):
     """The script's arguments, and the folder that it writes to."""
-    out = tmp_path_factory.mktemp("distilled")
+    out, more = tmp_path_factory.mktemp("distilled"), tmp_path_factory.mktemp("more") / "more.d"
+    more.write_text("".join((small.parent / "valid.d").read_text().splitlines(keepends=True)[:MORE]))
     arguments = ["--data", small, "--path", teacher, "--out", out, "--shards", 2, "--beam", 2, "--max-tokens", 700]
-    return [*arguments, "--cpu"], out
+    return [*arguments, "--more-source", more, "--cpu"], out
 
 
 @pytest.fixture(scope="module")
@@ -84,33 +87,41 @@ def distilled(command):
 def test_every_training_target_is_the_teachers_translation_in_the_order_of_the_sources(
     distilled, small, teacher, user_dir
 ):
-    whole = run(
-        "generate", small, "--user-dir", user_dir, "--path", teacher, "--gen-subset", "train", "--beam", 2,
-        "--max-tokens", 700, "--required-batch-size-multiple", 1, "--num-workers", 0, "--max-len-a", 1.5,
-        "--max-len-b", 10,
-    )  # fmt: skip
-    expected = {key: found[0].split("\t")[1] for key, found in lines(whole, "H").items()}
-    assert sorted(expected) == list(range(SENTENCES["train"]))
-    assert len(set(expected.values())) > 50
-    text = [expected[key] for key in range(SENTENCES["train"])]
+    def translations(subset):
+        found = run(
+            "generate", small, "--user-dir", user_dir, "--path", teacher, "--gen-subset", subset, "--beam", 2,
+            "--max-tokens", 700, "--required-batch-size-multiple", 1, "--num-workers", 0, "--max-len-a", 1.5,
+            "--max-len-b", 10,
+        )  # fmt: skip
+        best = {key: hypotheses[0].split("\t")[1] for key, hypotheses in lines(found, "H").items()}
+        assert sorted(best) == list(range(SENTENCES[subset]))
+        return [best[key] for key in range(SENTENCES[subset])]
+
+    text = translations("train") + translations("valid")[:MORE]
+    assert len(set(text)) > 50
     assert (distilled / "train.l").read_text().splitlines() == text
     dictionary = Dictionary.load(str(distilled / "bin" / "dict.l.txt"))
     targets = indexed_dataset.make_dataset(str(distilled / "bin" / "train.d-l.l"), "mmap")
     assert [dictionary.string(target) for target in targets] == text
 
 
-def test_all_else_is_as_it_was(distilled, small):
-    changed = {"train.d-l.l.bin", "train.d-l.l.idx"}
+def test_more_sources_follow_the_others_and_all_else_is_as_it_was(distilled, small):
+    made, kept, more = (
+        indexed_dataset.make_dataset(str(folder / f"{split}.d-l.d"), "mmap")
+        for folder, split in ((distilled / "bin", "train"), (small, "train"), (small, "valid"))
+    )
+    expected = [*kept, *(more[number] for number in range(MORE))]
+    assert len(made) == len(expected) and all(map(torch.equal, made, expected))
     for file in small.iterdir():
         if file.suffix in (".bin", ".idx", ".txt"):
             same = file.read_bytes() == (distilled / "bin" / file.name).read_bytes()
-            assert same == (file.name not in changed), file.name
+            assert same == (not file.name.startswith("train.")), file.name
     assert not (small / "DISTILLED").exists()
 
 
 def test_the_folder_says_what_it_is_and_is_not_distilled_again(distilled, teacher, tmp_path):
     note = (distilled / "bin" / "DISTILLED").read_text()
-    assert str(teacher) in note and f"{SENTENCES['train']} sentences, beam 2" in note
+    assert str(teacher) in note and f"{SENTENCES['train'] + MORE} sentences, beam 2" in note
     code, errors = finish(start("--data", distilled / "bin", "--path", teacher, "--out", tmp_path / "again"))
     assert code == 1 and re.search("^error: .* is distilled already, see .*/DISTILLED.$", errors, re.MULTILINE)
 
@@ -124,7 +135,7 @@ def test_a_lost_sentence_is_an_error(distilled, command):
     (distilled / "away").rename(distilled / "bin")
     shard.write_text(whole)
     assert code == 1
-    assert "error: the shards have 299 sentences, of which 299 are different, and" in errors
+    assert "error: the shards have 306 sentences, of which 306 are different, and" in errors
 
 
 def test_ctrl_c_stops_the_work_in_the_background_too(command, tmp_path):
@@ -175,36 +186,6 @@ def test_data_that_a_student_would_add_as_they_are_are_refused(small, teacher, t
 def test_wrong_arguments_are_named(arguments, message):
     code, errors = finish(start(*arguments))
     assert code == 2 and message in errors
-
-
-def test_more_sources_are_translated_too_and_follow_the_others(distilled, small, teacher, tmp_path):
-    dictionary = Dictionary.load(str(small / "dict.d.txt"))
-    valid = indexed_dataset.make_dataset(str(small / "valid.d-l.d"), "mmap")
-    more = [dictionary.string(valid[number]) for number in range(7)]
-    (tmp_path / "more.d").write_text("".join(f"{line}\n" for line in more))
-    arguments = ["--data", small, "--path", teacher, "--out", tmp_path, "--beam", 2, "--max-tokens", 700, "--cpu"]
-    code, errors = finish(start(*arguments, "--shards", 1, "--more-source", tmp_path / "more.d"))
-    assert code == 0, errors[-2000:]
-    sources = indexed_dataset.make_dataset(str(tmp_path / "bin" / "train.d-l.d"), "mmap")
-    targets = indexed_dataset.make_dataset(str(tmp_path / "bin" / "train.d-l.l"), "mmap")
-    assert len(sources) == len(targets) == SENTENCES["train"] + 7
-    assert [dictionary.string(ids) for ids in sources][-7:] == more
-    before = (distilled / "train.l").read_text().splitlines()
-    assert (tmp_path / "train.l").read_text().splitlines()[:-7] == before
-    found = run(
-        "generate", small, "--user-dir", SCRIPT.parents[1] / "fairseq_convtext", "--path", teacher, "--gen-subset",
-        "valid", "--beam", 2, "--max-tokens", 700, "--num-workers", 0, "--max-len-a", 1.5, "--max-len-b", 10,
-    )  # fmt: skip
-    translated = [lines(found, "H")[number][0].split("\t")[1] for number in range(7)]
-    assert (tmp_path / "train.l").read_text().splitlines()[-7:] == translated
-
-
-def test_more_sources_in_other_subwords_are_refused(small, teacher, tmp_path):
-    (tmp_path / "more.d").write_text("these are plain words\n")
-    code, errors = finish(
-        start("--data", small, "--path", teacher, "--out", tmp_path, "--cpu", "--more-source", tmp_path / "more.d")
-    )
-    assert code == 1 and re.search("^error: 4 of 5 tokens of .* are not in .*dict.d.txt: give", errors, re.MULTILINE)
 
 
 def test_references_stay_judges_choose_for_the_rest_and_no_shard_is_without_a_sentence(

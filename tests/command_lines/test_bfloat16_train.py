@@ -10,8 +10,8 @@ import torch
 
 SCRIPT = Path(__file__).resolve().parents[2] / "scripts" / "lib" / "bfloat16_train.py"
 FLAGS = """
-    --task translation --arch transformer_tiny --dropout 0 --criterion cross_entropy --optimizer adam --lr 2e-3
-    --lr-scheduler fixed --batch-size 64 --required-batch-size-multiple 1 --max-update 80 --no-save --num-workers 0
+    --task translation --arch transformer_tiny --dropout 0 --criterion cross_entropy --optimizer adam --lr 4e-3
+    --lr-scheduler fixed --batch-size 64 --required-batch-size-multiple 1 --max-update 40 --no-save --num-workers 0
     --disable-validation --log-format simple --log-interval 20 --seed 1
 """.split()
 

@@ -75,6 +75,16 @@ def train(corpus: Path, user_dir: Path) -> Callable[..., str]:
     return call
 
 
+SIBLING: List[str] = ["--arch", "bytenet_tiny", "--dilations", "1,2,4", "--criterion", "cross_entropy"]
+# fairseq's BLEU of the sibling, by beam search, takes its time.
+KINDS: Dict[str, List[str]] = {
+    **ALIGNMENTS,
+    "autoregressive": [
+        *SIBLING, "--eval-bleu", "--eval-bleu-args", '{"beam": 2}', "--validate-interval", "5", "--save-interval", "5",
+    ],
+}  # fmt: skip
+
+
 # What graphs do otherwise than CTC is in test_search.py.
 @pytest.fixture(scope="session", params=["ctc", "position"])
 def alignment(request: pytest.FixtureRequest) -> str:
@@ -83,17 +93,19 @@ def alignment(request: pytest.FixtureRequest) -> str:
 
 @pytest.fixture(scope="session")
 def checkpoints(train: Callable[..., str], tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Path]:
-    """The checkpoint of a model that has learnt the language, by alignment; trained once, where it is needed first."""
+    """The checkpoint of a model that has learnt the language, of one of KINDS, beside its log; trained once, where it
+    is needed first."""
     shared = tmp_path_factory.getbasetemp()
     if "PYTEST_XDIST_WORKER" in os.environ:  # each process has a folder of its own within that of the session
         shared = shared.parent
 
-    def get(alignment: str) -> Path:
-        folder = shared / f"checkpoints-{alignment}"
+    def get(kind: str) -> Path:
+        folder = shared / f"checkpoints-{kind}"
         with (shared / f"{folder.name}.lock").open("w") as lock:
             fcntl.flock(lock, fcntl.LOCK_EX)
             if not (folder / "checkpoint_best.pt").exists():
-                train(folder, 600, *ALIGNMENTS[alignment])
+                folder.mkdir(exist_ok=True)
+                train(folder, 600, *KINDS[kind], "--log-file", folder / "log")
         return folder / "checkpoint_best.pt"
 
     return get

@@ -11,20 +11,15 @@ from fairseq.sequence_generator import EnsembleModel
 from fairseq_convtext.errors import ConvTextError
 from fairseq_convtext.models.bytenet import BytenetModel
 from tests.command_lines.commands import lines, run
-from tests.command_lines.conftest import SENTENCES, translate
+from tests.command_lines.conftest import SENTENCES, SIBLING, translate
 
-UPDATES = 600
-ARCH = ["--arch", "bytenet_tiny", "--dilations", "1,2,4", "--criterion", "cross_entropy"]
-BLEU = ["--eval-bleu", "--eval-bleu-args", '{"beam": 2}', "--validate-interval", 5, "--save-interval", 5]
 GENERATION = ["--batch-size", 100, "--num-workers", 0, "--required-batch-size-multiple", 1]
 
 
 @pytest.fixture(scope="module")
-def checkpoint(train, tmp_path_factory):
+def checkpoint(checkpoints):
     """A model that has learnt the language."""
-    folder = tmp_path_factory.mktemp("bytenet")
-    train(folder, UPDATES, *ARCH, *BLEU, "--log-file", folder / "log")
-    return folder / "checkpoint_best.pt"
+    return checkpoints("autoregressive")
 
 
 def generate(corpus, user_dir, path, *flags):
@@ -61,7 +56,7 @@ def test_translations_longer_than_the_bound_are_found(corpus, user_dir, checkpoi
 
 def test_label_smoothing_trains_too(train, tmp_path):
     flags = ["--criterion", "label_smoothed_cross_entropy", "--label-smoothing", 0.1, "--compute-dtype", "bfloat16"]
-    train(tmp_path, 60, *ARCH, *flags, "--log-interval", 10, "--log-file", tmp_path / "log")
+    train(tmp_path, 30, *SIBLING, *flags, "--log-interval", 10, "--log-file", tmp_path / "log")
     losses = [float(x) for x in re.findall(r" nll_loss=([0-9.]+)", (tmp_path / "log").read_text())]
     assert losses[-1] < losses[0] - 0.5
 

@@ -41,11 +41,9 @@ def right(output):
 
 
 @pytest.fixture(scope="module")
-def autoregressive(train, tmp_path_factory):
+def autoregressive(checkpoints):
     """A checkpoint of the sibling, which has learnt the language by itself."""
-    folder = tmp_path_factory.mktemp("autoregressive")
-    train(folder, 400, "--arch", "bytenet_tiny", "--criterion", "cross_entropy")
-    return folder / "checkpoint_best.pt"
+    return checkpoints("autoregressive")
 
 
 def test_judges_find_the_right_translation_among_those_of_a_search(

@@ -149,14 +149,18 @@ def test_ctrl_c_stops_the_work_in_the_background_too(command, tmp_path):
     assert process.returncode != 0 and not (tmp_path / "shards" / "0").exists()
 
 
-def test_a_text_that_has_changed_is_not_mixed_with_the_old_one(small, teacher, tmp_path):
-    data = tmp_path / "data"
+def test_without_more_sources_it_is_the_same_and_a_text_that_has_changed_is_not_mixed_with_it(
+    distilled, small, teacher, tmp_path
+):
+    data, out = tmp_path / "data", tmp_path / "out"
     shutil.copytree(small, data)
-    out = tmp_path / "out"
-    out.mkdir()
-    (out / "bin").mkdir()  # whatever is made already
-    arguments = ["--data", data, "--path", teacher, "--out", out, "--cpu"]
-    assert finish(start(*arguments))[0] == 0
+    arguments = ["--data", data, "--path", teacher, "--out", out, "--shards", 1, "--beam", 2, "--max-tokens", 700]
+    arguments.append("--cpu")
+    code, errors = finish(start(*arguments))
+    assert code == 0, errors[-2000:]
+    assert (out / "train.l").read_text().splitlines() == (distilled / "train.l").read_text().splitlines()[:-MORE]
+    for suffix in ("bin", "idx"):
+        assert (out / "bin" / f"train.d-l.d.{suffix}").read_bytes() == (small / f"train.d-l.d.{suffix}").read_bytes()
     with (data / "train.d-l.d.bin").open("ab") as stream:
         stream.write(b"0")
     code, errors = finish(start(*arguments))

@@ -40,7 +40,7 @@ SECONDS=0
 
 if [[ "$quick" == yes ]]; then
     out="${out:-$ROOT/data-bin/demo-quick}"
-    vocabulary=2000 updates=100 warmup=30 interval=50 limit=(--limit-train 6000)
+    vocabulary=2000 updates=200 warmup=60 interval=50 limit=(--limit-train 6000)
     model=(--encoder-layers 4 --decoder-layers 2) search=(--beam 5 --weights 0.3 --bonuses 1 2)
 else
     out="${out:-$ROOT/data-bin/demo-run}"

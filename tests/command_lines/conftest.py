@@ -12,7 +12,7 @@ import pytest
 from tests.command_lines.commands import run
 
 LETTERS = dict(zip("0123456789", "abcdefghij"))
-SENTENCES = {"train": 3000, "valid": 61, "test": 1013}
+SENTENCES = {"train": 3000, "valid": 61, "test": 317}
 
 
 def translate(source: str) -> str:
@@ -105,7 +105,7 @@ def checkpoints(train: Callable[..., str], tmp_path_factory: pytest.TempPathFact
             fcntl.flock(lock, fcntl.LOCK_EX)
             if not (folder / "checkpoint_best.pt").exists():
                 folder.mkdir(exist_ok=True)
-                train(folder, 600, *KINDS[kind], "--log-file", folder / "log")
+                train(folder, 400, *KINDS[kind], "--log-file", folder / "log")
         return folder / "checkpoint_best.pt"
 
     return get

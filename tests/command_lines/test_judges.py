@@ -59,7 +59,7 @@ def test_judges_find_the_right_translation_among_those_of_a_search(
 
 def test_a_model_of_the_other_direction_judges_too(corpus, user_dir, checkpoints, train, tmp_path):
     other = ["--source-lang", "l", "--target-lang", "d", "--target-alignment", "ctc", "--criterion", "convtext_ctc"]
-    train(tmp_path, 400, *other)
+    train(tmp_path, 250, *other)
     ctc, channel = checkpoints("ctc"), tmp_path / "checkpoint_best.pt"
     weights = ["--ctc-judge-weights=50", "--ctc-judge-token-bonus=0"]
     judged = generate(corpus, user_dir, ctc, *SPOILT, f"--ctc-judges={channel}", *weights)

@@ -16,7 +16,7 @@ ROOT = Path(__file__).resolve().parent.parent.parent
 def start(out, log):
     """The demo in a process group of its own, its output in ``log``."""
     return subprocess.Popen(
-        [ROOT / "scripts" / "demo.sh", "--quick", "--out", out],
+        [ROOT / "scripts" / "demo.sh", "--quick", "--updates", "80", "--out", out],
         env={**os.environ, "CONVTEXT_PYTHON": sys.executable},
         cwd=out.parent,  # it must work from anywhere
         stdout=log.open("w"),
@@ -58,7 +58,10 @@ def test_the_quick_demo_goes_on_after_a_kill_and_ends_with_scores(tmp_path):
     assert "fairseq-train" not in log.read_text()
 
 
-@pytest.mark.parametrize("arguments, message", [(["--fast"], "unknown argument --fast"), (["--out"], "--out needs")])
+@pytest.mark.parametrize(
+    "arguments, message",
+    [(["--fast"], "unknown argument --fast"), (["--out"], "--out needs"), (["--updates", "0"], "from 1 on; found 0")],
+)
 def test_wrong_arguments_are_named(arguments, message):
     result = subprocess.run([ROOT / "scripts" / "demo.sh", *arguments], capture_output=True, text=True)
     assert result.returncode == 2

@@ -86,7 +86,6 @@ out="${out:-$ROOT/data-bin/multi30k}"
 tests=(test_2016_flickr test_2017_flickr)
 dag=(--target-alignment dag --criterion convtext_dag --upsample-strides 3 --length-bound-a 3 --length-bound-b 2
     --longest-jump 12)
-dynamic=(--encoder-block dynamic --kernel-size 7 --dilations "1,2")
 
 # flags_of ROW: what the row adds to the common flags of its kind.
 flags_of() {
@@ -103,7 +102,7 @@ flags_of() {
         position | ctc) ;;
         bytenet) echo --encoder-block bytenet --encoder-channels 256 --encoder-layers 15 --decoder-layers 10 \
             --dilations 1,2,4,8,16 --length-bound-b 4 ;;
-        dynamic) echo "${dynamic[@]}" ;;
+        dynamic) echo "${CONVTEXT_DYNAMIC[@]}" ;;
         glancing) echo --glancing-ratio "0.5:0.3@$updates" ;;
         feedback) echo --intermediate-ctc-layers 1,2 ;;
         word-dropout) echo --word-dropout 0.1 ;;
@@ -118,7 +117,7 @@ flags_of() {
         autoregressive) echo --arch bytenet_tiny --encoder-block glu --encoder-channels 192 --encoder-layers 6 \
             --decoder-layers 6 --dilations 1,2,4,8 --dropout 0.2 --spatial-dropout 0.2 --word-dropout 0.1 ;;
         # Of flags that are there twice the last one counts.
-        dynamic-autoregressive | dynamic-channel) echo "$(flags_of "${1#*-}")" "${dynamic[@]}" ;;
+        dynamic-autoregressive | dynamic-channel) echo "$(flags_of "${1#*-}")" "${CONVTEXT_DYNAMIC[@]}" ;;
         *) convtext_fail "--rows has an unknown row $1; see $0 --help." ;;
     esac
 }

@@ -58,7 +58,7 @@ else
     if [[ "$precision" == bfloat16 ]]; then
         updates="${updates:-4000}"
     else
-        updates="${updates:-1200}" model+=(--encoder-block dynamic --kernel-size 7 --dilations "1,2")
+        updates="${updates:-1200}" model+=("${CONVTEXT_DYNAMIC[@]}")
     fi
 fi
 convtext_settings "$out" "vocabulary=$vocabulary updates=$updates tokens=1536" "${limit[@]-}" "${model[@]-}"

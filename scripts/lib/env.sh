@@ -62,7 +62,7 @@ convtext_point_to_checkout() {
 # Makes .venv, anew where it is half-made, outdated or moved: a killed pip can leave a package that only looks
 # complete, so nothing is repaired. Runs where `set -e` is off (left of ||), hence the checks.
 convtext_make_venv() {
-    local venv="$1" log="$ROOT/.venv-install.log" base compile=()
+    local venv="$1" log="$ROOT/.venv-install.log" base no_compile=()
     convtext_venv_is_ready "$venv" && return
     if [[ -e "$venv" && ! -f "$venv/convtext-stamp" ]]; then
         convtext_fail "$venv was not made by this project's scripts: move it away, or use it by" \
@@ -78,10 +78,10 @@ convtext_make_venv() {
     } || convtext_fail "cannot write to $venv."
     # Not compiled: half of pip's time would go into that, and a quarter of the modules is ever imported. But where Python
     # keeps nothing that it compiles, every start of a command would do it again and take twice as long.
-    [[ -n "${PYTHONDONTWRITEBYTECODE:-}" ]] || compile+=(--no-compile)
+    [[ -n "${PYTHONDONTWRITEBYTECODE:-}" ]] || no_compile=(--no-compile)
     # The import at the end proves that what was installed works together.
     if ! { "$base" -m venv "$venv" &&
-        "$venv/bin/python" -m pip install --quiet --no-input ${compile[@]+"${compile[@]}"} -r "$ROOT/requirements.txt" &&
+        "$venv/bin/python" -m pip install --quiet --no-input ${no_compile[@]+"${no_compile[@]}"} -r "$ROOT/requirements.txt" &&
         convtext_point_to_checkout "$venv" &&
         "$venv/bin/python" -c 'import fairseq_cli.train'; } >"$log" 2>&1; then
         tail -n 15 "$log" >&2

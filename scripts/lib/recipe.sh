@@ -9,6 +9,10 @@
 export MALLOC_MMAP_MAX_="${MALLOC_MMAP_MAX_:-0}" MALLOC_TOP_PAD_="${MALLOC_TOP_PAD_:-67108864}"
 export MALLOC_TRIM_THRESHOLD_="${MALLOC_TRIM_THRESHOLD_:-8589934592}"
 
+# The blocks that won on Multi30k in float32 (scripts/multi30k.md), as flags of fairseq-train.
+# shellcheck disable=SC2034
+CONVTEXT_DYNAMIC=(--encoder-block dynamic --kernel-size 7 --dilations "1,2")
+
 # Prints a command as one can type it, then runs it.
 convtext_run() {
     printf '+' >&2

@@ -2,7 +2,7 @@
 # Trains and scores systems on Multi30k English-German, all from the same raw text and subwords, in one table.
 #
 # Usage: scripts/benchmark_multi30k.sh DATA [--out FOLDER] [--rows ROW,ROW,...] [--updates N] [--seed N] [--distilled BIN]
-#        [--from CHECKPOINT] [--judges CHECKPOINT,...]
+#        [--from CHECKPOINT] [--teacher CHECKPOINT] [--judges CHECKPOINT,...]
 #   DATA            folder with train, val, test_2016_flickr and test_2017_flickr, each .en and .de, raw text
 #   --out FOLDER    where everything is written (default: data-bin/multi30k)
 #   --rows ROWS     which systems, or none to print the table only (default: all but less-dropout, short-canvas, dynamic-*)
@@ -27,6 +27,8 @@
 #                   rows are called after FOLDER
 #   --from CKPT     rows of CTC and graphs and autoregressive begin with the weights of CKPT, such as the average of a row on other
 #                   data, and half the learning rate; needs --distilled, which the row is called after
+#   --teacher CKPT  rows of CTC are taught by the canvas of CKPT too, such as the average of a row that is better and slower, and
+#                   are called "taught"; with --from the learning rate stays whole, for there is much to learn
 #   --judges CKPT,CKPT,...  models that choose among the 30 best of the search with the n-gram model, such as averages of
 #                   other seeds or the rows autoregressive and channel: one way of decoding more, for rows of CTC and graphs
 # Rows of CTC and graphs are decoded greedily, by their best checkpoint and by the average of the five best (one every 300
@@ -43,7 +45,7 @@ if [[ $# -eq 0 || "$1" == -h || "$1" == --help ]]; then
 fi
 data="$1" out="" rows=transformer,fconv,lstm,position,ctc,bytenet,dynamic,glancing,feedback,word-dropout,consistency,best
 rows+=,dag,dag-glancing,autoregressive,channel
-updates=2400 seed=1 distilled="" from="" judges=()
+updates=2400 seed=1 distilled="" from="" teacher="" judges=()
 shift
 while [[ $# -gt 0 ]]; do
     [[ $# -ge 2 ]] || { echo "error: $1 needs a value." >&2; exit 2; }
@@ -54,6 +56,7 @@ while [[ $# -gt 0 ]]; do
         --seed) seed="$2" ;;
         --distilled) distilled="$2" ;;
         --from) from="$2" ;;
+        --teacher) teacher="$2" ;;
         --judges) IFS=, read -r -a judges <<<"$2" ;;
         *)
             echo "error: unknown argument $1; see $0 --help." >&2
@@ -75,6 +78,7 @@ if [[ -n "$from" ]]; then
     [[ -n "$distilled" ]] || { echo "error: --from needs --distilled, other data than CKPT was trained on." >&2; exit 2; }
     from="$(convtext_checkpoint "$from" --from)"
 fi
+[[ -z "$teacher" ]] || teacher="$(convtext_checkpoint "$teacher" --teacher)"
 for number in "${!judges[@]}"; do
     judges[number]="$(convtext_checkpoint "${judges[number]}" --judges)"
 done
@@ -135,6 +139,8 @@ for row in ${chosen[@]+"${chosen[@]}"}; do
     flags_of "$row" >/dev/null
     [[ -z "$from" || "$(kind_of "$row")" =~ ^(ctc|dag|sibling)$ ]] ||
         convtext_fail "--from is for the rows of CTC and graphs and for autoregressive; found $row in --rows."
+    [[ -z "$teacher" || "$(kind_of "$row")" == ctc ]] ||
+        convtext_fail "--teacher is for the rows of CTC; found $row in --rows."
 done
 
 # translate_all BIN CHECKPOINT FOLDER: val and the tests with the flags in FOLDER/flags.
@@ -222,6 +228,7 @@ if [[ -n "$distilled" ]]; then
     data_name="-$(basename "${distilled%/*}")"
 fi
 [[ -z "$from" ]] || made_with+=" from=$from cksum=$(cksum <"$from")"
+[[ -z "$teacher" ]] || made_with+=" teacher=$teacher cksum=$(cksum <"$teacher")" data_name+=-taught
 
 for row in ${chosen[@]+"${chosen[@]}"}; do
     kind="$(kind_of "$row")" count="$updates"
@@ -229,7 +236,9 @@ for row in ${chosen[@]+"${chosen[@]}"}; do
     folder="$out/$row-$count-seed$seed$data_name"
     convtext_settings "$folder" "$(flags_of "$row") updates=$count seed=$seed$made_with"
     read -r -a flags <<<"$(flags_of "$row")"
-    [[ -z "$from" ]] || flags+=(--finetune-from-model "$from" --lr 1e-3)
+    [[ -z "$from" ]] || flags+=(--finetune-from-model "$from")
+    [[ -z "$from" || -n "$teacher" ]] || flags+=(--lr 1e-3)
+    [[ -z "$teacher" ]] || flags+=(--canvas-teacher "$teacher")
     convtext_step "Training $row ($count updates)"
     if [[ "$kind" == stock || "$kind" == sibling ]]; then
         "train_$kind" "$bin" "$folder" "$count" --seed "$seed" "${flags[@]}"

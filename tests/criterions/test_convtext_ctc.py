@@ -8,9 +8,11 @@ from fairseq.dataclass.configs import DistributedTrainingConfig
 from fairseq.logging import metrics
 from fairseq.models import DistributedFairseqModel
 
+from fairseq_convtext.criterions import canvas_teacher
 from fairseq_convtext.criterions.convtext_ctc import ConvtextCtcCriterion, ConvtextCtcReferenceCriterion
 from fairseq_convtext.errors import ConvTextError
 from fairseq_convtext.losses.ctc import ctc_loss
+from fairseq_convtext.losses.distillation import distillation_loss
 from tests.small_model import make_batch, make_model, make_task
 
 SOURCES = [[4, 5, 6, 7, 8], [9], [10, 11, 4]]
@@ -179,7 +181,80 @@ def test_consistency_trains_on_two_readings_and_costs_nothing_where_they_are_equ
     torch.testing.assert_close(step(make_criterion(task, consistency=5.0), noisy.eval(), batch)[0], plain[0])
 
 
-@pytest.mark.parametrize("weight", ["consistency", "intermediate_ctc_weight"])
+@pytest.fixture
+def load_teacher(task, monkeypatch):
+    """What stands for the checkpoint of a model made with some options; it draws random numbers, as building does."""
+
+    def prepare(backwards=False, **options):
+        def load_companion(path, task, role):
+            torch.manual_seed(2)
+            return make_model(task, **{"length_bound_a": 1.0, "length_bound_b": 3.0, **options}), backwards
+
+        monkeypatch.setattr(canvas_teacher, "load_companion", load_companion)
+        return load_companion("", task, "")[0].eval()
+
+    return prepare
+
+
+@pytest.mark.parametrize("consistency", [0.0, 0.5])
+def test_a_canvas_teacher_adds_its_weighted_divergence_in_training_only(task, model, load_teacher, consistency):
+    teacher = load_teacher(target_alignment="ctc", encoder_layers=2, dropout=0.5)
+    batch = make_batch(SOURCES, TARGETS)
+    options = {"consistency": consistency, "canvas_teacher": "teacher.pt"}
+    plain = step(make_criterion(task), model.train(), batch, reduce=False)[0]
+    taught = step(make_criterion(task, **options, canvas_teacher_weight=0.5), model, batch, reduce=False)
+    with torch.no_grad():
+        own, told = (m(**batch["net_input"]) for m in (model, teacher))
+    divergence = distillation_loss(own[0], told[0], own[1]["bound"])
+    assert divergence.min() > 0.1
+    wanted = (plain + 0.5 * divergence).masked_fill(plain.eq(0.0), 0.0)
+    torch.testing.assert_close(taught[0], wanted, rtol=1e-4, atol=1e-4)
+    assert all(gradient.isfinite().all() for gradient in taught[3].values())
+    criterion = make_criterion(task, **options)
+    assert float(criterion(model.eval(), batch)[0].detach()) == pytest.approx(float(plain.detach().sum()), rel=1e-5)
+    assert list(criterion.parameters()) == [] and criterion.state_dict() == {}
+
+
+def test_a_student_like_its_canvas_teacher_has_the_gradient_of_its_targets_alone(task, load_teacher):
+    model = load_teacher(target_alignment="ctc")
+    batch = make_batch(SOURCES, TARGETS)
+    *_, plain = step(make_criterion(task), model.train(), batch)
+    *_, taught = step(make_criterion(task, canvas_teacher="teacher.pt"), model, batch)
+    torch.testing.assert_close(taught, plain, rtol=1e-4, atol=1e-5)
+
+
+def test_loading_a_canvas_teacher_draws_no_random_numbers(task, load_teacher):
+    load_teacher(target_alignment="ctc")
+    noisy = make_model(task, target_alignment="ctc", length_bound_a=1.0, length_bound_b=3.0, dropout=0.3).train()
+    criterion, found = make_criterion(task, canvas_teacher="teacher.pt"), []
+    for _ in range(2):  # it is loaded the first time
+        torch.manual_seed(1)
+        found.append(criterion(noisy, make_batch(SOURCES, TARGETS))[0])
+    torch.testing.assert_close(*found)
+
+
+@pytest.mark.parametrize(
+    "options, message",
+    [
+        ({"target_alignment": "position"}, "must be a model with --target-alignment ctc that translates in the"),
+        ({"target_alignment": "ctc", "backwards": True}, "must be a model with --target-alignment ctc that translates"),
+        ({"target_alignment": "ctc", "length_bound_a": 2.0}, "writes 15 positions where this model writes 9: train"),
+    ],
+)
+def test_a_canvas_teacher_that_cannot_teach_is_one_sentence(task, model, load_teacher, options, message):
+    load_teacher(**options)
+    criterion = make_criterion(task, canvas_teacher="teacher.pt")
+    with pytest.raises(ConvTextError, match=f"--canvas-teacher teacher.pt {message}"):
+        criterion(model.train(), make_batch(SOURCES, TARGETS))
+
+
+def test_a_canvas_teacher_that_is_missing_is_one_sentence(task, model, tmp_path):
+    criterion = make_criterion(task, canvas_teacher=str(tmp_path / "nothing.pt"))
+    with pytest.raises(ConvTextError, match="no checkpoint .*nothing.pt of a canvas teacher"):
+        criterion(model.train(), make_batch(SOURCES, TARGETS))
+
+
+@pytest.mark.parametrize("weight", ["consistency", "intermediate_ctc_weight", "canvas_teacher_weight"])
 def test_a_negative_weight_is_refused_with_the_flag(task, weight):
     with pytest.raises(ConvTextError, match=f"--{weight.replace('_', '-')} must be at least 0; found -1"):
         make_criterion(task, **{weight: -1.0})

@@ -19,6 +19,12 @@ SCRIPT = Path(__file__).resolve().parent.parent.parent / "scripts" / "benchmark_
         (["--judges", "{out}/a.pt"], 1, "no checkpoint {out}/a.pt (--judges)."),
         (["--from", "{out}/a.pt"], 2, "--from needs --distilled"),
         (["--from", "{out}/a.pt", "--distilled", "{data}"], 1, "no checkpoint {out}/a.pt (--from)."),
+        (["--teacher", "{out}/a.pt"], 1, "no checkpoint {out}/a.pt (--teacher)."),
+        (
+            ["--rows", "ctc,dag", "--teacher", "{data}/DISTILLED"],
+            1,
+            "--teacher is for the rows of CTC; found dag in --rows.",
+        ),
         (["--rows", "ctc,transformers"], 1, "--rows has an unknown row transformers"),
         (
             ["--rows", "ctc,lstm", "--from", "{data}/DISTILLED", "--distilled", "{data}"],

@@ -2,7 +2,7 @@
 # Trains and scores systems on Multi30k English-German, all from the same raw text and subwords, in one table.
 #
 # Usage: scripts/benchmark_multi30k.sh DATA [--out FOLDER] [--rows ROW,ROW,...] [--updates N] [--seed N] [--distilled BIN]
-#        [--from CHECKPOINT] [--teacher CHECKPOINT] [--judges CHECKPOINT,...]
+#        [--from CHECKPOINT] [--teacher CHECKPOINT] [--lr RATE] [--average N] [--judges CHECKPOINT,...]
 #   DATA            folder with train, val, test_2016_flickr and test_2017_flickr, each .en and .de, raw text
 #   --out FOLDER    where everything is written (default: data-bin/multi30k)
 #   --rows ROWS     which systems, or none to print the table only (default: all but less-dropout, short-canvas, dynamic-*)
@@ -28,11 +28,13 @@
 #   --from CKPT     rows of CTC and graphs and autoregressive begin with the weights of CKPT, such as the average of a row on other
 #                   data, and half the learning rate; needs --distilled, which the row is called after
 #   --teacher CKPT  rows of CTC are taught by the canvas of CKPT too, such as the average of a row that is better and slower, and
-#                   are called "taught"; with --from the learning rate stays whole, for there is much to learn
+#                   are called "taught"
+#   --lr RATE       of the rows of this project (default: 2e-3, with --from 1e-3)
+#   --average N     of how many of its best checkpoints such a row has the average, if there are as many (default: 5)
 #   --judges CKPT,CKPT,...  models that choose among the 30 best of the search with the n-gram model, such as averages of
 #                   other seeds or the rows autoregressive and channel: one way of decoding more, for rows of CTC and graphs
 # Rows of CTC and graphs are decoded greedily, by their best checkpoint and by the average of the five best (one every 300
-# updates; of all where there are fewer), and by that average in a search without and with an n-gram model; position
+# updates; of all where there are fewer; --average), and by that average in a search without and with an n-gram model; position
 # greedily by its best checkpoint, autoregressive greedily and with beam 5 by its average. Killed and started again, it
 # goes on where it was. Checkpoints, blank penalty and search weights are chosen by BLEU on val; the tests are
 # translated with that choice only.
@@ -45,7 +47,7 @@ if [[ $# -eq 0 || "$1" == -h || "$1" == --help ]]; then
 fi
 data="$1" out="" rows=transformer,fconv,lstm,position,ctc,bytenet,dynamic,glancing,feedback,word-dropout,consistency,best
 rows+=,dag,dag-glancing,autoregressive,channel
-updates=2400 seed=1 distilled="" from="" teacher="" judges=()
+updates=2400 seed=1 distilled="" from="" teacher="" lr="" averaged=5 judges=()
 shift
 while [[ $# -gt 0 ]]; do
     [[ $# -ge 2 ]] || { echo "error: $1 needs a value." >&2; exit 2; }
@@ -57,6 +59,8 @@ while [[ $# -gt 0 ]]; do
         --distilled) distilled="$2" ;;
         --from) from="$2" ;;
         --teacher) teacher="$2" ;;
+        --lr) lr="$2" ;;
+        --average) averaged="$2" ;;
         --judges) IFS=, read -r -a judges <<<"$2" ;;
         *)
             echo "error: unknown argument $1; see $0 --help." >&2
@@ -67,6 +71,10 @@ while [[ $# -gt 0 ]]; do
 done
 [[ "$updates" =~ ^[1-9][0-9]*$ ]] || { echo "error: --updates must be a number from 1 on; found $updates." >&2; exit 2; }
 [[ "$seed" =~ ^[1-9][0-9]*$ ]] || { echo "error: --seed must be a number from 1 on; found $seed." >&2; exit 2; }
+[[ -z "$lr" || "$lr" =~ ^[0-9]*\.?[0-9]+(e-?[0-9]+)?$ ]] ||
+    { echo "error: --lr must be a number such as 1e-3; found $lr." >&2; exit 2; }
+[[ "$averaged" =~ ^([1-9]|10)$ ]] ||
+    { echo "error: --average must be from 1 to 10, as many as are kept; found $averaged." >&2; exit 2; }
 data="$(convtext_multi30k_folder "$data")"
 [[ -z "$out" ]] || out="$(mkdir -p "$out" && cd "$out" && pwd)"
 if [[ -n "$distilled" ]]; then
@@ -141,6 +149,8 @@ for row in ${chosen[@]+"${chosen[@]}"}; do
         convtext_fail "--from is for the rows of CTC and graphs and for autoregressive; found $row in --rows."
     [[ -z "$teacher" || "$(kind_of "$row")" == ctc ]] ||
         convtext_fail "--teacher is for the rows of CTC; found $row in --rows."
+    [[ (-z "$lr" && "$averaged" == 5) || "$(kind_of "$row")" != stock ]] ||
+        convtext_fail "--lr and --average are for the rows of this project; found $row in --rows."
 done
 
 # translate_all BIN CHECKPOINT FOLDER: val and the tests with the flags in FOLDER/flags.
@@ -229,6 +239,8 @@ if [[ -n "$distilled" ]]; then
 fi
 [[ -z "$from" ]] || made_with+=" from=$from cksum=$(cksum <"$from")"
 [[ -z "$teacher" ]] || made_with+=" teacher=$teacher cksum=$(cksum <"$teacher")" data_name+=-taught
+[[ -z "$lr" ]] || made_with+=" lr=$lr"
+((averaged == 5)) || made_with+=" averaged=$averaged"
 
 for row in ${chosen[@]+"${chosen[@]}"}; do
     kind="$(kind_of "$row")" count="$updates"
@@ -237,7 +249,7 @@ for row in ${chosen[@]+"${chosen[@]}"}; do
     convtext_settings "$folder" "$(flags_of "$row") updates=$count seed=$seed$made_with"
     read -r -a flags <<<"$(flags_of "$row")"
     [[ -z "$from" ]] || flags+=(--finetune-from-model "$from")
-    [[ -z "$from" || -n "$teacher" ]] || flags+=(--lr 1e-3)
+    [[ -z "$from" && -z "$lr" ]] || flags+=(--lr "${lr:-1e-3}")
     [[ -z "$teacher" ]] || flags+=(--canvas-teacher "$teacher")
     convtext_step "Training $row ($count updates)"
     if [[ "$kind" == stock || "$kind" == sibling ]]; then
@@ -245,7 +257,7 @@ for row in ${chosen[@]+"${chosen[@]}"}; do
         if [[ "$kind" == stock ]]; then
             average "$folder" --last "$(checkpoints_kept "$folder" 10)"
         else
-            average "$folder" --best "$(checkpoints_kept "$folder" 5)"
+            average "$folder" --best "$(checkpoints_kept "$folder" "$averaged")"
         fi
         flags_file "$folder/greedy" --task=translation --beam=1 --required-batch-size-multiple=1
         flags_file "$folder/beam-5" --task=translation --beam=5 --required-batch-size-multiple=1
@@ -257,7 +269,7 @@ for row in ${chosen[@]+"${chosen[@]}"}; do
     # scripts/length_bound_coverage.py: for CTC twice the source is enough for all but 5 of the training pairs.
     KEEP_CHECKPOINTS=10 convtext_train "$bin" "$folder" "$updates" --arch bytenet_deconv_tiny --length-bound-b 0 \
         --max-tokens 2048 --warmup-updates 400 --save-interval-updates 300 --seed "$seed" ${flags[@]+"${flags[@]}"}
-    average "$folder" --best "$(checkpoints_kept "$folder" 5)"
+    average "$folder" --best "$(checkpoints_kept "$folder" "$averaged")"
     [[ "$row" != *channel ]] || continue
     convtext_step "Translating with $row"
     best="$folder/checkpoints/checkpoint_best.pt"

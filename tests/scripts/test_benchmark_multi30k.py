@@ -19,6 +19,9 @@ SCRIPT = Path(__file__).resolve().parent.parent.parent / "scripts" / "benchmark_
         (["--judges", "{out}/a.pt"], 1, "no checkpoint {out}/a.pt (--judges)."),
         (["--from", "{out}/a.pt"], 2, "--from needs --distilled"),
         (["--from", "{out}/a.pt", "--distilled", "{data}"], 1, "no checkpoint {out}/a.pt (--from)."),
+        (["--lr", "fast"], 2, "--lr must be a number such as 1e-3; found fast."),
+        (["--average", "11"], 2, "--average must be from 1 to 10, as many as are kept; found 11."),
+        (["--rows", "lstm", "--average", "1"], 1, "--lr and --average are for the rows of this project; found lstm"),
         (["--teacher", "{out}/a.pt"], 1, "no checkpoint {out}/a.pt (--teacher)."),
         (
             ["--rows", "ctc,dag", "--teacher", "{data}/DISTILLED"],

@@ -1,6 +1,6 @@
 """The model that --canvas-teacher names: loaded when training begins, and what its canvas says of a batch."""
 
-from typing import Any, Dict, List
+from typing import Any, Dict, Optional
 
 import torch
 from torch import Tensor
@@ -16,12 +16,12 @@ class CanvasTeacher:
 
     Attributes:
         path: its checkpoint.
-        models: the model, once it is loaded, without dropout and in the type of the student's activations.
+        model: once it is loaded, without dropout and in the type of the student's activations.
     """
 
     def __init__(self, path: str, task: Any) -> None:
         self.path, self.task = path, task
-        self.models: List[Any] = []
+        self.model: Optional[Any] = None
 
     @torch.no_grad()
     def canvas(self, student: Any, net_input: Dict[str, Tensor]) -> Dict[str, Tensor]:
@@ -30,7 +30,7 @@ class CanvasTeacher:
         Raises:
             ConvTextError: the checkpoint is missing, of other data, or writes no CTC canvas of the same direction.
         """
-        if not self.models:
+        if self.model is None:
             # To build a model draws random numbers, and a resumed training must go on as if it had not stopped.
             with torch.random.fork_rng():
                 model, backwards = load_companion(self.path, self.task, "a canvas teacher")
@@ -41,8 +41,8 @@ class CanvasTeacher:
                 )
             model = model.eval().to(net_input["src_tokens"].device)
             prepare_for_inference(model, str(unwrapped(student).decoder.cfg.compute_dtype))
-            self.models.append(model)
-        logits, output = self.models[0](**net_input)
+            self.model = model
+        logits, output = self.model(**net_input)
         return {"logits": logits, "bound": output["bound"]}
 
     def divergence(self, logits: Tensor, taught: Dict[str, Tensor], bound: Tensor) -> Tensor:

@@ -16,7 +16,7 @@ class _Distillation(torch.autograd.Function):
     @staticmethod
     def forward(ctx, logits, teacher, lengths):
         used = inside(lengths, logits.size(1))[:, :, None]
-        # All that the gradient needs; two softmaxes are not made twice, and neither scores are kept.
+        # All that the gradient needs: no softmax is made twice, and the scores need not be kept.
         difference = torch.empty_like(logits)
         divergences = []
         for part in vocabulary_slices(logits):
@@ -35,7 +35,7 @@ class _Distillation(torch.autograd.Function):
 
 
 def distillation_loss(logits: Tensor, teacher: Tensor, lengths: Tensor) -> Tensor:
-    """Kullback-Leibler divergence of the student from the teacher, summed over a sentence's own positions.
+    """``sum_t KL(teacher_t || student_t)`` over a sentence's own positions t.
 
     Its gradient with respect to the student's scores is the difference of the two distributions; the teacher gets none.
     The vocabulary-sized tensors are read by slices.

@@ -5,7 +5,7 @@
 #        [--from CHECKPOINT] [--teacher CHECKPOINT] [--lr RATE] [--average N] [--judges CHECKPOINT,...]
 #   DATA            folder with train, val, test_2016_flickr and test_2017_flickr, each .en and .de, raw text
 #   --out FOLDER    where everything is written (default: data-bin/multi30k)
-#   --rows ROWS     which systems, or none to print the table only (default: all but less-dropout, short-canvas, dynamic-*)
+#   --rows ROWS     which systems, or none to print the table only (default: all but less-dropout, short-canvas, shallow, dynamic-*)
 #                     transformer  Transformer-Tiny, 8,000 updates of 4,096 tokens, last 10 checkpoints averaged
 #                     fconv, lstm  fairseq's own, of similar size; batches of 4,096 tokens
 #                     position     bytenet_deconv_tiny with --target-alignment position
@@ -15,6 +15,8 @@
 #                     glancing, feedback, word-dropout, consistency
 #                     less-dropout for the large data of scripts/distill_multi30k.sh
 #                     short-canvas less-dropout with 1.5 S + 2 canvas positions in the place of 2 S: faster
+#                     shallow      less-dropout with 5 and 3 blocks in the place of 6 and 4: faster; --from is best what
+#                                  scripts/first_blocks.py keeps of a less-dropout
 #                     best         consistency and word-dropout together
 #                     dag          a directed acyclic graph on 3 S + 2 canvas positions in the place of CTC
 #                     dag-glancing the same with glancing
@@ -121,6 +123,7 @@ flags_of() {
         channel) echo --word-dropout 0.1 --source-lang de --target-lang en ;;
         less-dropout) echo --spatial-dropout 0.1 ;;
         short-canvas) echo --spatial-dropout 0.1 --length-bound-a 1.5 --length-bound-b 2 ;;
+        shallow) echo --spatial-dropout 0.1 --encoder-layers 5 --decoder-layers 3 ;;
         dag) echo "${dag[@]}" ;;
         dag-glancing) echo "${dag[@]}" --glancing-ratio "0.5:0.1@$updates" ;;
         # Every sentence is there twice: half the sentences, the same time.

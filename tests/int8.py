@@ -3,12 +3,12 @@
 import pytest
 
 from fairseq_convtext.errors import ConvTextError
-from fairseq_convtext.modules.int8 import check_int8
+from fairseq_convtext.modules.int8_product import largest_weight
 
 
 def has_int8() -> bool:
     try:
-        check_int8()
+        largest_weight()
     except ConvTextError:
         return False
     return True

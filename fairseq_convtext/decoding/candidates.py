@@ -21,9 +21,9 @@ class SearchProjection:
     """
 
     def __init__(self, ids: Tensor, project: Union[nn.Linear, Int8Linear]) -> None:
-        self.ids, self.bias, self.columns = ids, project.bias[ids].float(), None
+        self.ids, self.bias, self.int8 = ids, project.bias[ids].float(), None
         if isinstance(project, Int8Linear):
-            self.matrix, self.columns = project.q[:, ids].contiguous(), project.scale[ids]
+            self.int8 = project.product.rows(ids)
         else:
             self.matrix = project.weight[ids].t()
 
@@ -76,20 +76,16 @@ class SearchProjection:
         return tokens, log_probs
 
     def products(self, features: Tensor, used: Tensor) -> Iterator[Tuple[Tensor, Scaling]]:
-        """The scores before the softmax of the positions ``used`` ``(batch, positions)``, in parts for top_k.py.
-
-        Each part is in the memory of the one before it: new memory is slower than the product that is written to it.
-        """
-        if self.columns is None:
-            rows, scales = features[used], None
-            multiply, dtype = torch.mm, rows.dtype
+        """The scores before the softmax of the positions ``used`` ``(batch, positions)``, in parts for top_k.py."""
+        if self.int8 is None:
+            rows = features[used]
+            step = rows_at_once(len(self.ids), rows.device)
+            # Each part in the memory of the one before it: new memory is slower than the product that is written to it.
+            memory = rows.new_empty(min(step, len(rows)), len(self.ids))
+            for part in rows.split(step):
+                yield torch.mm(part, self.matrix, out=memory[: len(part)]), Scaling(None, None, self.bias)
         else:
             rows, scales = quantised(features, ~used, 1, 1)
-            scales = scales.repeat_interleave(used.sum(dim=1))
-            multiply, dtype = torch._int_mm, torch.int32
-        step = rows_at_once(len(self.ids), rows.device)
-        memory = rows.new_empty(min(step, len(rows)), len(self.ids), dtype=dtype)
-        for start in range(0, len(rows), step):
-            part = slice(start, start + step)
-            product = multiply(rows[part], self.matrix, out=memory[: len(rows[part])])
-            yield product, Scaling(None if scales is None else scales[part], self.columns, self.bias)
+            scales, step = scales.repeat_interleave(used.sum(dim=1)), rows_at_once(len(self.ids), rows.device)
+            for part, scale in zip(rows.split(step), scales.split(step)):
+                yield self.int8(part), Scaling(scale, self.int8.scale, self.bias)

@@ -10,7 +10,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from fairseq_convtext.compiling import compiled_once
+from fairseq_convtext.compiling import compiled, compiled_once
 
 # Columns are dealt out to so many classes: their maxima are found without a branch, and what is looked at one by one
 # are the k classes with the largest.
@@ -31,7 +31,7 @@ class Scaling(NamedTuple):
 def top_k(product: Tensor, scaling: Scaling, k: int) -> Tuple[Tensor, Tensor, Tensor]:
     """
     Args:
-        product: ``(rows, width)`` of floats or int32; the last column takes no part.
+        product: ``(rows, width)``; the last column takes no part.
         scaling: ``(rows,)``, ``(width,)`` and ``(width,)``.
         k: how many are wanted; from 1 on, and less than ``width``.
 
@@ -44,8 +44,7 @@ def top_k(product: Tensor, scaling: Scaling, k: int) -> Tuple[Tensor, Tensor, Te
     rows, columns, bias = scaling
     if rows is None:
         rows, columns = torch.ones(len(product)), torch.ones_like(bias)
-    if product.dtype != torch.int32:
-        product = product.float()
+    product = product.float()
     return tuple(map(torch.from_numpy, search_classes(*(table.numpy() for table in (product, rows, columns, bias)), k)))
 
 
@@ -63,50 +62,56 @@ def top_k_of_scores(product: Tensor, scaling: Scaling, k: int) -> Tuple[Tensor, 
     return (*scores[:, :-1].topk(k, dim=1), scores[:, -1])
 
 
+@compiled
+def scale_row(product: np.ndarray, scale: float, columns: np.ndarray, bias: np.ndarray, scores: np.ndarray) -> None:
+    """One row of ``Scaling``."""
+    for column in range(len(scores)):
+        scores[column] = scale * (product[column] * columns[column]) + bias[column]
+
+
+@compiled
+def class_maxima(scores: np.ndarray, maxima: np.ndarray) -> None:
+    """The largest score of each class."""
+    parts = len(scores) // CLASSES
+    maxima[:] = -np.inf
+    for part in range(parts):
+        x = scores[part * CLASSES : (part + 1) * CLASSES]
+        for place in range(CLASSES):
+            maxima[place] = np.fmax(x[place], maxima[place])  # a comparison would be a masked store, and slow
+    for place in range(len(scores) - parts * CLASSES):
+        maxima[place] = np.fmax(scores[parts * CLASSES + place], maxima[place])
+
+
+@compiled
+def insert(values: np.ndarray, index: np.ndarray, value: float, place: int) -> None:
+    """A value and where it is from among the largest, the smallest of which drops out."""
+    at = len(values) - 1
+    if value > values[at]:
+        while at > 0 and values[at - 1] < value:
+            values[at], index[at] = values[at - 1], index[at - 1]
+            at -= 1
+        values[at], index[at] = value, place
+
+
 @compiled_once
 def search_classes(
     product: np.ndarray, row_scale: np.ndarray, column_scale: np.ndarray, bias: np.ndarray, k: int
 ) -> Tuple[np.ndarray, np.ndarray, np.ndarray]:
     """``top_k`` on the CPU."""
     rows, width = product.shape
-    columns = width - 1
-    whole = columns // CLASSES * CLASSES
     values, index = np.full((rows, k), -np.inf, np.float32), np.zeros((rows, k), np.int64)
     last = np.empty(rows, np.float32)
     scores, maxima = np.empty(width, np.float32), np.empty(CLASSES, np.float32)
-    largest = np.empty(k, np.float32)
+    largest, classes = np.empty(k, np.float32), np.empty(k, np.int64)
     for row in range(rows):
-        scale = row_scale[row]
-        for column in range(width):
-            scores[column] = scale * (np.float32(product[row, column]) * column_scale[column]) + bias[column]
-        last[row] = scores[columns]
-
-        maxima[:] = -np.inf
-        for start in range(0, whole, CLASSES):
-            part = scores[start : start + CLASSES]
-            for place in range(CLASSES):
-                maxima[place] = part[place] if part[place] > maxima[place] else maxima[place]
-        for place in range(columns - whole):
-            maxima[place] = max(maxima[place], scores[whole + place])
-
-        # The k largest scores are not below the k-th largest maximum.
-        largest[:] = -np.inf
+        scale_row(product[row], row_scale[row], column_scale, bias, scores)
+        last[row] = scores[-1]
+        class_maxima(scores[:-1], maxima)
+        # The k largest scores, or others as large, are in the k classes with the largest maxima.
+        largest[:], classes[:] = -np.inf, width
         for place in range(CLASSES):
-            if maxima[place] > largest[k - 1]:
-                at = k - 1
-                while at > 0 and largest[at - 1] < maxima[place]:
-                    largest[at] = largest[at - 1]
-                    at -= 1
-                largest[at] = maxima[place]
-        for place in range(CLASSES):
-            if maxima[place] < largest[k - 1]:
-                continue
-            for column in range(place, columns, CLASSES):
-                value = scores[column]
-                if value > values[row, k - 1]:
-                    at = k - 1
-                    while at > 0 and values[row, at - 1] < value:
-                        values[row, at], index[row, at] = values[row, at - 1], index[row, at - 1]
-                        at -= 1
-                    values[row, at], index[row, at] = value, column
+            insert(largest, classes, maxima[place], place)
+        for place in classes:
+            for column in range(place, width - 1, CLASSES):
+                insert(values[row], index[row], scores[column], column)
     return values, index, last

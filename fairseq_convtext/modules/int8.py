@@ -1,9 +1,9 @@
 """Products of whole numbers in the place of those of floats, for generation on a CPU.
 
-A weight and what it reads are rounded to int8, each with a scale: ``x @ W.T`` is about ``s_x * (q_x @ q_W.T) * s_W``,
-and the product of the whole numbers in the middle is exact (arXiv 1712.05877, section 2). The scale of an activation
-is made from the sentence, or the position, that it belongs to, so nothing has to be calibrated and no sentence depends
-on its batch mates.
+A weight and what it reads are rounded to whole numbers, each with a scale: ``x @ W.T`` is about
+``s_x * (q_x @ q_W.T) * s_W``, and the product in the middle is exact (arXiv 1712.05877, section 2; int8_product.py).
+The scale of an activation is made from the sentence, or the position, that it belongs to, so nothing has to be
+calibrated and no sentence depends on its batch mates.
 """
 
 from typing import Optional, Tuple
@@ -12,14 +12,8 @@ import torch
 from torch import Tensor, nn
 
 from fairseq_convtext.errors import ConvTextError
-from fairseq_convtext.modules.int8_kernels import (
-    LARGEST,
-    SMALLEST,
-    quantised_rows,
-    quantised_windows,
-    scaled,
-    scaled_rows,
-)
+from fairseq_convtext.modules.int8_kernels import quantised_rows, quantised_windows, scaled, scaled_rows
+from fairseq_convtext.modules.int8_product import Int8Product
 from fairseq_convtext.modules.masking import hidden_positions
 
 
@@ -39,23 +33,16 @@ class Int8Linear(nn.Module):
 
     def __init__(self, weight: Tensor, bias: Tensor) -> None:
         super().__init__()
-        check_int8()
         self.out_features, self.in_features = weight.shape
         self.weight, self.bias = weight, bias
-        rows = weight.detach().float()
-        if not bool(torch.isfinite(rows).all()):  # rounding would make some number of them
-            raise ConvTextError("the model has weights that are not finite numbers: its training has diverged.")
-        largest = rows.abs().amax(dim=1).clamp(min=float(SMALLEST))
-        q = (rows * (float(LARGEST) / largest)[:, None]).round_().to(torch.int8)
-        self.register_buffer("q", q.t().contiguous(), persistent=False)
-        self.register_buffer("scale", largest / float(LARGEST), persistent=False)
+        self.product = Int8Product(weight.detach().float())
 
     def forward(self, x: Tensor, gated: bool = False) -> Tensor:
         """With ``gated`` half as many features, the other half being their gates, as for ``F.glu``."""
         check_cpu(x)
         q, scale = quantised_rows(x.detach().reshape(-1, self.in_features).contiguous().numpy())
-        product = torch._int_mm(torch.from_numpy(q), self.q).numpy()
-        found = scaled_rows(product, scale, self.scale.numpy(), self.bias.detach().numpy(), gated)
+        product = self.product(torch.from_numpy(q)).numpy()
+        found = scaled_rows(product, scale, self.product.scale.numpy(), self.bias.detach().numpy(), gated)
         return torch.from_numpy(found).view(*x.shape[:-1], found.shape[1])
 
     def convolved(
@@ -73,9 +60,8 @@ class Int8Linear(nn.Module):
         """
         hidden = hidden_positions(x, mask)
         q, scale = quantised(x, hidden, kernel_size, dilation)
-        product = torch._int_mm(q, self.q)
-        tables = (table.detach().numpy() for table in (product, scale, self.scale, self.bias, hidden))
-        return torch.from_numpy(scaled(*tables, gated))
+        tables = (self.product(q), scale, self.product.scale, self.bias.detach(), hidden)
+        return torch.from_numpy(scaled(*(table.numpy() for table in tables), gated))
 
 
 def quantised(x: Tensor, hidden: Tensor, kernel_size: int, dilation: int) -> Tuple[Tensor, Tensor]:
@@ -93,20 +79,6 @@ def check_cpu(x: Tensor) -> None:
     """ConvTextError unless x is on the CPU."""
     if x.device.type != "cpu":
         raise ConvTextError(f"--generation-dtype int8 is for the CPU; found {x.device}: use bfloat16 or auto.")
-
-
-def check_int8() -> None:
-    """ConvTextError unless this torch multiplies int8 on this processor, without cutting off what is large."""
-    largest, instead = torch.full((64, 64), int(LARGEST), dtype=torch.int8), "use float32, bfloat16 or auto."
-    try:
-        product = torch._int_mm(largest, largest)
-    except (AttributeError, RuntimeError) as error:
-        raise ConvTextError(
-            f"--generation-dtype int8 needs a newer torch; found {torch.__version__}: {instead}"
-        ) from error
-    # x86 adds two products in 16 bits unless it has the instructions that are called VNNI.
-    if not bool((product == int(LARGEST) ** 2 * 64).all()):
-        raise ConvTextError(f"--generation-dtype int8 needs a processor with VNNI instructions: {instead}")
 
 
 def use_int8(model: nn.Module) -> None:

@@ -10,9 +10,12 @@ from typing import Tuple
 import numpy as np
 
 from fairseq_convtext.compiling import compiled, compiled_once
+from fairseq_convtext.modules import int8_product
 
 LARGEST = np.float32(127)
-SMALLEST = np.float32(1e-30)  # of zeros: no scale of zero
+ZERO = np.uint8(int8_product.ZERO)
+SHIFT = np.float32(int8_product.ZERO)
+SMALLEST = np.float32(int8_product.SMALLEST)
 
 
 @compiled
@@ -23,21 +26,20 @@ def largest_of(x: np.ndarray, hidden: np.ndarray, maxima: np.ndarray) -> float:
         if not hidden[position]:
             row = x[position]
             for channel in range(x.shape[1]):
-                size = abs(row[channel])
-                maxima[channel] = size if size > maxima[channel] else maxima[channel]
+                maxima[channel] = np.fmax(abs(row[channel]), maxima[channel])  # a comparison would be a masked store
     return maxima.max()
 
 
 @compiled
 def round_rows(x: np.ndarray, hidden: np.ndarray, factor: float, rounded: np.ndarray) -> None:
-    """``x * factor`` in whole numbers, zero where it is hidden."""
+    """``x * factor`` in whole numbers, zero where it is hidden; ZERO stands for it."""
     for position in range(x.shape[0]):
         row, whole = x[position], rounded[position]
         if hidden[position]:
-            whole[:] = 0
+            whole[:] = ZERO
         else:
             for channel in range(x.shape[1]):
-                whole[channel] = np.int8(np.rint(row[channel] * factor))
+                whole[channel] = np.uint8(np.rint(row[channel] * factor) + SHIFT)
 
 
 @compiled
@@ -59,7 +61,7 @@ def fill_windows(
                     target[to + channel] = source[start + channel]
             else:
                 for channel in range(channels):
-                    target[to + channel] = 0
+                    target[to + channel] = ZERO
     return len(shown)
 
 
@@ -75,13 +77,13 @@ def quantised_windows(
         kernel_size, dilation: of the filter.
 
     Returns:
-        int8 ``(windows, kernel_size * channels)``, one for each position that is not hidden, in their order; and
-        float32 ``(batch,)``: x is about ``q * scale``.
+        uint8 ``(windows, kernel_size * channels)``, one for each position that is not hidden, in their order; and
+        float32 ``(batch,)``: x is about ``(q - ZERO) * scale``.
     """
     batch, positions, channels = x.shape
-    windows = np.empty((hidden.size - hidden.sum(), kernel_size, channels), np.int8)
+    windows = np.empty((hidden.size - hidden.sum(), kernel_size, channels), np.uint8)
     scales = np.empty(batch, np.float32)
-    maxima, rounded = np.empty(channels, np.float32), np.empty((positions, channels), np.int8)
+    maxima, rounded = np.empty(channels, np.float32), np.empty((positions, channels), np.uint8)
     used = 0
     for sentence in range(batch):
         largest = largest_of(x[sentence], hidden[sentence], maxima)
@@ -100,18 +102,18 @@ def round_row(row: np.ndarray, whole: np.ndarray) -> float:
         largest = size if size > largest else largest
     factor = LARGEST / largest
     for channel in range(len(row)):
-        whole[channel] = np.int8(np.rint(row[channel] * factor))
+        whole[channel] = np.uint8(np.rint(row[channel] * factor) + SHIFT)
     return largest / LARGEST
 
 
 @compiled_once
 def quantised_rows(x: np.ndarray) -> Tuple[np.ndarray, np.ndarray]:
-    """What a product reads, rounded: int8 of the shape of x, and the scale of each row.
+    """What a product reads, rounded: uint8 of the shape of x, and the scale of each row.
 
     Args:
         x: float32 ``(rows, channels)``.
     """
-    rounded, scales = np.empty(x.shape, np.int8), np.empty(len(x), np.float32)
+    rounded, scales = np.empty(x.shape, np.uint8), np.empty(len(x), np.float32)
     for at in range(len(x)):
         scales[at] = round_row(x[at], rounded[at])
     return rounded, scales
@@ -121,7 +123,7 @@ def quantised_rows(x: np.ndarray) -> Tuple[np.ndarray, np.ndarray]:
 def scale_row(product: np.ndarray, scale: float, columns: np.ndarray, bias: np.ndarray, found: np.ndarray) -> None:
     """``product * scale * columns + bias``."""
     for column in range(len(found)):
-        found[column] = np.float32(product[column]) * (scale * columns[column]) + bias[column]
+        found[column] = product[column] * (scale * columns[column]) + bias[column]
 
 
 @compiled
@@ -136,8 +138,8 @@ def gate_row(product: np.ndarray, scale: float, columns: np.ndarray, bias: np.nd
     gate, gate_columns, gate_bias = product[width:], columns[width:], bias[width:]
     half, end = np.float32(0.5), np.float32(4.97)
     for column in range(width):
-        value = np.float32(product[column]) * (scale * columns[column]) + bias[column]
-        x = half * (np.float32(gate[column]) * (scale * gate_columns[column]) + gate_bias[column])
+        value = product[column] * (scale * columns[column]) + bias[column]
+        x = half * (gate[column] * (scale * gate_columns[column]) + gate_bias[column])
         x = x if x > -end else -end
         x = x if x < end else end
         q = x * x
@@ -168,7 +170,7 @@ def scaled(
     """``product * scale * columns + bias`` where it belongs.
 
     Args:
-        product: int32 ``(windows, width)``.
+        product: float32 ``(windows, width)``, whole numbers.
         scales: float32 ``(batch,)``.
         columns, bias: float32 ``(width,)``.
         hidden: bool ``(batch, positions)``.

@@ -7,9 +7,11 @@ about 30 times; one with such instructions may be six times faster, and was once
 import functools
 import logging
 import time
-from typing import List, Sequence
+from typing import Callable, List, Sequence
 
 import torch
+
+from fairseq_convtext.modules.int8_product import Int8Product
 
 logger = logging.getLogger(__name__)
 
@@ -22,15 +24,21 @@ def product_seconds(dtypes: Sequence[torch.dtype], repetitions: int = 8) -> List
 
     They take turns, so that what else the machine does meanwhile slows all of them.
     """
-    factors = [(torch.ones(256, 192, dtype=dtype), torch.ones(192, 768, dtype=dtype)) for dtype in dtypes]
-    products = [torch._int_mm if dtype == torch.int8 else torch.mm for dtype in dtypes]
+    products = [product_of(dtype) for dtype in dtypes]
     shortest = [float("inf")] * len(dtypes)
     for _ in range(repetitions):
-        for index, (x, weight) in enumerate(factors):
+        for index, product in enumerate(products):
             start = time.perf_counter()
-            products[index](x, weight)
+            product()
             shortest[index] = min(shortest[index], time.perf_counter() - start)
     return shortest
+
+
+def product_of(dtype: torch.dtype) -> Callable[[], torch.Tensor]:
+    """``(256, 192)`` times ``(192, 768)``."""
+    if dtype == torch.int8:
+        return functools.partial(Int8Product(torch.ones(768, 192)), torch.ones(256, 192, dtype=torch.uint8))
+    return functools.partial(torch.mm, torch.ones(256, 192, dtype=dtype), torch.ones(192, 768, dtype=dtype))
 
 
 @functools.cache

@@ -6,6 +6,7 @@ from torch import nn
 
 from fairseq_convtext.models.common import prepare_for_inference
 from fairseq_convtext.modules import precision
+from fairseq_convtext.modules.int8_product import Int8Product
 from tests.int8 import needs_int8
 
 
@@ -57,7 +58,7 @@ def test_a_model_in_int8_that_is_slower_than_in_float32_is_one_warning(monkeypat
 
 @needs_int8
 def test_the_trial_of_int8_is_a_product_of_whole_numbers(monkeypatch):
-    used, product = [], torch._int_mm
-    monkeypatch.setattr(torch, "_int_mm", lambda *tensors: used.append(product(*tensors)) or used[-1])
+    used, product = [], Int8Product.__call__
+    monkeypatch.setattr(Int8Product, "__call__", lambda *factors: used.append(factors) or product(*factors))
     (seconds,) = precision.product_seconds([torch.int8], repetitions=2)
-    assert seconds > 0 and [result.dtype for result in used] == [torch.int32] * 2
+    assert seconds > 0 and [x.dtype for _, x in used[-2:]] == [torch.uint8] * 2

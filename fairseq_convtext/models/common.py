@@ -17,9 +17,9 @@ from torch import Tensor, nn
 from fairseq_convtext.errors import ConvTextError
 from fairseq_convtext.models.checks import check_generation, check_overrides, check_parameters
 from fairseq_convtext.modules.blocks import BLOCKS
-from fairseq_convtext.modules.int8 import use_int8
+from fairseq_convtext.modules.int8 import use_int8, warn_of_slow_int8
 from fairseq_convtext.modules.memory import keep_freed_memory
-from fairseq_convtext.modules.precision import COMPUTE_DTYPES, chosen_dtype, warn_of_slow_int8
+from fairseq_convtext.modules.precision import COMPUTE_DTYPES, chosen_dtype
 from fairseq_convtext.modules.stack import ConvStack
 
 

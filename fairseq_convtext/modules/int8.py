@@ -6,6 +6,8 @@ The scale of an activation is made from the sentence, or the position, that it b
 calibrated and no sentence depends on its batch mates.
 """
 
+import functools
+import logging
 from typing import Optional, Tuple
 
 import torch
@@ -13,8 +15,11 @@ from torch import Tensor, nn
 
 from fairseq_convtext.errors import ConvTextError
 from fairseq_convtext.modules.int8_kernels import quantised_rows, quantised_windows, scaled, scaled_rows
-from fairseq_convtext.modules.int8_product import Int8Product
+from fairseq_convtext.modules.int8_product import ZERO, Int8Product
 from fairseq_convtext.modules.masking import hidden_positions
+from fairseq_convtext.modules.precision import product_of, product_seconds
+
+logger = logging.getLogger(__name__)
 
 
 class Int8Linear(nn.Module):
@@ -89,3 +94,16 @@ def use_int8(model: nn.Module) -> None:
                 setattr(module, name, Int8Linear(child.weight, child.bias))
         if hasattr(module, "use_int8"):
             module.use_int8()
+
+
+@functools.cache
+def warn_of_slow_int8() -> None:
+    """A warning where products in int8 take longer than in float32 on this processor; tried out once."""
+    product = functools.partial(Int8Product(torch.ones(768, 192)), torch.full((256, 192), ZERO, dtype=torch.uint8))
+    int8, float32 = product_seconds([product, product_of(torch.float32)], repetitions=3)
+    if int8 > float32:
+        logger.warning(
+            "products in int8 take %.1f times as long as in float32 on this machine, whose processor has no "
+            "instructions for them that torch uses: --generation-dtype float32 or auto is faster",
+            int8 / float32,
+        )

@@ -2,6 +2,8 @@
 
 A processor without instructions for bfloat16 emulates them and is slower than in float32, one with AVX2 but no more
 about 30 times; one with such instructions may be six times faster, and was once half as fast.
+
+scripts/lib/recipe.sh runs this file by itself: it imports nothing of the package, which would load fairseq.
 """
 
 import functools
@@ -11,21 +13,18 @@ from typing import Callable, List, Sequence
 
 import torch
 
-from fairseq_convtext.modules.int8_product import Int8Product
-
 logger = logging.getLogger(__name__)
 
 COMPUTE_DTYPES = ["float32", "bfloat16", "auto"]
 GENERATION_DTYPES = [*COMPUTE_DTYPES, "int8"]  # int8: see int8.py
 
 
-def product_seconds(dtypes: Sequence[torch.dtype], repetitions: int = 8) -> List[float]:
-    """The shortest time that a product of the size of a small model's takes on the processor, for each of the types.
+def product_seconds(products: Sequence[Callable[[], torch.Tensor]], repetitions: int = 8) -> List[float]:
+    """The shortest time that each of some products takes.
 
     They take turns, so that what else the machine does meanwhile slows all of them.
     """
-    products = [product_of(dtype) for dtype in dtypes]
-    shortest = [float("inf")] * len(dtypes)
+    shortest = [float("inf")] * len(products)
     for _ in range(repetitions):
         for index, product in enumerate(products):
             start = time.perf_counter()
@@ -35,9 +34,7 @@ def product_seconds(dtypes: Sequence[torch.dtype], repetitions: int = 8) -> List
 
 
 def product_of(dtype: torch.dtype) -> Callable[[], torch.Tensor]:
-    """``(256, 192)`` times ``(192, 768)``."""
-    if dtype == torch.int8:
-        return functools.partial(Int8Product(torch.ones(768, 192)), torch.ones(256, 192, dtype=torch.uint8))
+    """A product of the size of a small model's, on the processor."""
     return functools.partial(torch.mm, torch.ones(256, 192, dtype=dtype), torch.ones(192, 768, dtype=dtype))
 
 
@@ -50,22 +47,10 @@ def bfloat16_is_faster(device_type: str) -> bool:
     if device_type == "cuda":
         return torch.cuda.get_device_capability() >= (8, 0)  # older ones emulate it
     with torch.no_grad(), torch.autocast(device_type, enabled=False):
-        bfloat16, float32 = product_seconds([torch.bfloat16, torch.float32])
+        bfloat16, float32 = product_seconds([product_of(torch.bfloat16), product_of(torch.float32)])
     faster = 1.3 * bfloat16 < float32
     logger.info("auto stands for %s on this machine", "bfloat16" if faster else "float32")
     return faster
-
-
-@functools.cache
-def warn_of_slow_int8() -> None:
-    """A warning where products in int8, which are exact everywhere, take longer than in float32; tried out once."""
-    int8, float32 = product_seconds([torch.int8, torch.float32], repetitions=3)
-    if int8 > float32:
-        logger.warning(
-            "products in int8 take %.1f times as long as in float32 on this machine, whose processor has no "
-            "instructions for them that torch uses: --generation-dtype float32 or auto is faster",
-            int8 / float32,
-        )
 
 
 def chosen_dtype(name: str, device_type: str) -> torch.dtype:

@@ -6,6 +6,7 @@ from torch import nn
 
 from fairseq_convtext.errors import ConvTextError
 from fairseq_convtext.models.common import prepare_for_inference
+from fairseq_convtext.modules import int8
 from fairseq_convtext.modules.convolution import DilatedConv
 from fairseq_convtext.modules.int8 import Int8Linear, quantised, use_int8
 from fairseq_convtext.modules.int8_product import ZERO, largest_weight
@@ -167,3 +168,18 @@ def test_a_tensor_that_is_not_on_the_cpu_is_one_clear_sentence():
     linear = Int8Linear(torch.randn(3, 4), torch.zeros(3))
     with pytest.raises(ConvTextError, match="--generation-dtype int8 is for the CPU; found meta"):
         linear(torch.ones(2, 4, device="meta"))
+
+
+@pytest.mark.parametrize("slower, warned", [(0.5, False), (2.0, True)])
+def test_a_model_in_int8_that_is_slower_than_in_float32_is_one_warning(monkeypatch, caplog, slower, warned):
+    def seconds(products, repetitions):
+        assert [product().shape for product in products] == [(256, 768)] * 2
+        return [0.2 * slower, 0.2]
+
+    int8.warn_of_slow_int8.cache_clear()
+    monkeypatch.setattr(int8, "product_seconds", seconds)
+    for _ in range(2):
+        prepare_for_inference(nn.Sequential(nn.Linear(4, 4)), "int8")
+    said = [record.getMessage() for record in caplog.records if "int8 take 2.0 times as long" in record.getMessage()]
+    assert len(said) == warned
+    int8.warn_of_slow_int8.cache_clear()

@@ -74,3 +74,26 @@ def test_every_file_is_looked_for_before_any_work(tmp_path):
     (tmp_path / "train.en").write_text("1\n")
     done = subprocess.run([str(SCRIPT), str(tmp_path)], capture_output=True, text=True)
     assert done.returncode == 1 and done.stderr == f"error: no file {tmp_path}/train.de.\n"
+
+
+def test_what_teaches_at_what_rate_and_what_is_gone_on_from_reach_the_training(tmp_path):
+    for split in ("train", "val", "test_2016_flickr", "test_2017_flickr"):
+        for language in ("en", "de"):
+            (tmp_path / f"{split}.{language}").write_text("1\n")
+    for folder in ("bin", "better/bin"):
+        (tmp_path / folder).mkdir(parents=True)
+        (tmp_path / folder / "dict.de.txt").write_text("a 1\n")
+    for name in ("lm.de.pt", "better/bin/DISTILLED", "better/bin/train.en-de.en.bin", "whole.pt", "first.pt"):
+        (tmp_path / name).write_text("is there already\n")
+    command = [SCRIPT, tmp_path, "--out", tmp_path, "--rows", "shallow", "--distilled", tmp_path / "better/bin"]
+    command += ["--teacher", tmp_path / "whole.pt", "--from", tmp_path / "first.pt", "--lr", "3e-3", "--seed", "2"]
+    environment = {**os.environ, "CONVTEXT_PYTHON": sys.executable}
+    done = subprocess.run(list(map(str, command)), capture_output=True, text=True, env=environment)
+    assert done.returncode != 0  # there are no data in these files
+    (training,) = [line for line in done.stderr.splitlines() if line.startswith("+ fairseq-train ")]
+    words = training.split()
+    assert f"--canvas-teacher {tmp_path}/whole.pt" in training
+    assert f"--finetune-from-model {tmp_path}/first.pt" in training
+    assert [words[at + 1] for at, word in enumerate(words) if word == "--lr"][-1] == "3e-3"
+    assert "--encoder-layers 5 --decoder-layers 3" in training and "--seed 2" in training
+    assert (tmp_path / "shallow-2400-seed2-better-taught").is_dir()

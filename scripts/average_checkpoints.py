@@ -234,6 +234,8 @@ def save(state: Dict[str, Any], output: Path) -> None:
     try:
         torch.save(state, part)
         os.replace(part, output)
+    except RuntimeError as error:  # torch's word for a place that cannot be written to
+        raise InputError(f"{output} cannot be written: {str(error).splitlines()[0][:200]} (--output)") from error
     finally:
         part.unlink(missing_ok=True)
 

@@ -3,8 +3,8 @@
 
   first_blocks.py CHECKPOINT --encoder-layers 5 --decoder-layers 3 --output shallow.pt
 
-CHECKPOINT is of bytenet_deconv or bytenet with --connectivity residual, where a block adds to what goes past it, so
-that a model without its last ones still has something to write. It writes badly: train it on with
+CHECKPOINT is of bytenet_deconv or bytenet, whose blocks add to what goes past them, so that a model without the last
+ones still has something to write (not so an encoder with --connectivity dense). It writes badly: train it on with
 --finetune-from-model and the same --encoder-layers and --decoder-layers, best taught by the canvas of a whole model
 (--canvas-teacher). The dilation of a block goes by its number, so the blocks that are kept keep theirs.
 """
@@ -33,11 +33,11 @@ def check(path: Path, model: Dict[str, Any], kept: Dict[str, int]) -> None:
     """InputError unless the model of ``path``, its options, has so many blocks and does without the others."""
     if "encoder_block" not in model:
         raise InputError(f"{path} is not a checkpoint of bytenet_deconv or bytenet")
-    if model["connectivity"] != "residual":
-        raise InputError(f"{path} has --connectivity {model['connectivity']}: the transition reads all of its blocks")
     for stack, count in kept.items():
         if count > model[f"{stack}_layers"]:
             raise InputError(f"{path} has {model[f'{stack}_layers']} {stack} blocks; found --{stack}-layers {count}")
+    if model["connectivity"] == "dense" and kept["encoder"] < model["encoder_layers"]:
+        raise InputError(f"{path} has --connectivity dense: its encoder needs all {model['encoder_layers']} blocks")
     inner = model.get("intermediate_ctc_layers") or []
     if max(inner, default=0) > kept["decoder"]:
         raise InputError(f"{path} is read after blocks {inner}; found --decoder-layers {kept['decoder']}")

@@ -71,8 +71,7 @@ class SearchProjection:
             scores = scaled_scores(product, scaling)[:, :-1]
             best = scores.topk(count, dim=1)
             found.append((self.ids[best.indices], best.values - scores.logsumexp(dim=1, keepdim=True)))
-        if found:
-            tokens[where], log_probs[where] = (torch.cat(parts) for parts in zip(*found))
+        tokens[where], log_probs[where] = (torch.cat(parts) for parts in zip(*found))
         return tokens, log_probs
 
     def products(self, features: Tensor, used: Tensor) -> Iterator[Tuple[Tensor, Scaling]]:

@@ -42,7 +42,7 @@ class BytenetDeconvConfig(StackConfig):
         metadata={
             "help": "type of parameters and activations in generation (--model-overrides); scores are normalised in "
             "float32. bfloat16 is faster where the processor has products for it, auto tries that out; int8 (CPU) "
-            "rounds what the products read to 255 steps and is the fastest where the processor has products for it"
+            "rounds weights and what the products read to whole numbers of 7 or 8 bits and is the fastest on most"
         },
     )
     blank_penalty: float = field(

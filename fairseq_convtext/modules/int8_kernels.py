@@ -10,12 +10,10 @@ from typing import Tuple
 import numpy as np
 
 from fairseq_convtext.compiling import compiled, compiled_once
-from fairseq_convtext.modules import int8_product
 
 LARGEST = np.float32(127)
-ZERO = np.uint8(int8_product.ZERO)
-SHIFT = np.float32(int8_product.ZERO)
-SMALLEST = np.float32(int8_product.SMALLEST)
+ZERO = np.uint8(128)  # the byte that stands for 0
+SMALLEST = np.float32(1e-30)  # of zeros: no scale of zero
 
 
 @compiled
@@ -39,7 +37,7 @@ def round_rows(x: np.ndarray, hidden: np.ndarray, factor: float, rounded: np.nda
             whole[:] = ZERO
         else:
             for channel in range(x.shape[1]):
-                whole[channel] = np.uint8(np.rint(row[channel] * factor) + SHIFT)
+                whole[channel] = np.uint8(np.rint(row[channel] * factor) + np.float32(ZERO))
 
 
 @compiled
@@ -102,7 +100,7 @@ def round_row(row: np.ndarray, whole: np.ndarray) -> float:
         largest = size if size > largest else largest
     factor = LARGEST / largest
     for channel in range(len(row)):
-        whole[channel] = np.uint8(np.rint(row[channel] * factor) + SHIFT)
+        whole[channel] = np.uint8(np.rint(row[channel] * factor) + np.float32(ZERO))
     return largest / LARGEST
 
 

@@ -1,20 +1,21 @@
 """The product of whole numbers, by oneDNN.
 
 What is read are bytes from 0 to 255 that stand for -128 to 127, weights are from -127 to 127. A processor without
-VNNI instructions adds two of their products in 16 bits and cuts off what is larger: there weights are from -63 to 63,
+VNNI instructions adds two of their products in 16 bits and cuts off what is larger: there weights are from -64 to 64,
 with which nothing is, and the product is twice as fast as one of floats all the same (on an EPYC with AVX2).
 """
 
 import functools
+from typing import Tuple
 
 import torch
 from torch import Tensor
 
 from fairseq_convtext.errors import ConvTextError
+from fairseq_convtext.modules import int8_kernels
 
-ZERO = 128  # the byte that stands for 0
-SMALLEST = 1e-30  # of a row of zeros: no scale of zero
-FINEST, COARSEST = 127, 63
+ZERO, SMALLEST = int(int8_kernels.ZERO), float(int8_kernels.SMALLEST)
+FINEST, COARSEST = 127, 64
 
 
 class Int8Product:
@@ -40,6 +41,16 @@ class Int8Product:
         self.ones, self.zeros = torch.ones(len(q)), torch.zeros(len(q), dtype=torch.int32)
         self.offset = -ZERO * q.sum(dim=1).float()
 
+    def __getstate__(self) -> Tuple[Tensor, Tensor]:
+        return self.q, self.scale  # what oneDNN has packed is neither copied nor written
+
+    def __setstate__(self, state: Tuple[Tensor, Tensor]) -> None:
+        if int(state[0].abs().max()) > largest_weight():
+            raise ConvTextError(
+                "this model was rounded to int8 on another kind of processor: load its checkpoint here instead."
+            )
+        self.hold(*state)
+
     def rows(self, ids: Tensor) -> "Int8Product":
         """The product with some of the rows of W."""
         part = object.__new__(Int8Product)
@@ -49,7 +60,7 @@ class Int8Product:
     def __call__(self, x: Tensor) -> Tensor:
         """uint8 ``(rows, in_features)`` to float32 ``(rows, out_features)``, ``(x - ZERO) @ q.T``: whole numbers.
 
-        Exact below 2**24, and above it rounded to 24 bits.
+        Exact where ``x @ q.T`` is below 2**24, as it is with up to 518 features; above it off by one or two.
         """
         return torch.ops.onednn.qlinear_pointwise(
             x, 1.0, 0, self.packed, self.ones, self.zeros, self.offset, 1.0, 0, torch.float32, "none", [], ""
@@ -71,9 +82,10 @@ def largest_weight() -> int:
                 return largest
     except (AttributeError, RuntimeError) as error:
         raise ConvTextError(
-            f"--generation-dtype int8 needs a newer torch, with oneDNN; found {torch.__version__}: use float32, "
-            "bfloat16 or auto."
+            f"--generation-dtype int8 needs a torch with oneDNN's products of int8, newer than 2.1; "
+            f"{torch.__version__} has none on this processor: use float32, bfloat16 or auto."
         ) from error
     raise ConvTextError(
-        "--generation-dtype int8 needs a processor with exact products of it: use float32, bfloat16 or auto."
+        "--generation-dtype int8 is not for this processor, which cuts off sums of such products: use float32, "
+        "bfloat16 or auto."
     )

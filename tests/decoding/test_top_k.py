@@ -29,7 +29,7 @@ def test_values_are_those_of_torch_and_stand_at_their_columns(columns, dtype):
 @pytest.mark.parametrize("columns", WIDTHS)
 def test_a_product_of_whole_numbers_is_scaled_before_it_is_compared(columns):
     torch.manual_seed(columns)
-    product = torch.randint(-100_000, 100_000, (20, columns + 1), dtype=torch.int32)
+    product = torch.randint(-100_000, 100_000, (20, columns + 1)).float()
     scaling = Scaling(torch.rand(20) / 100, torch.rand(columns + 1) / 100, torch.randn(columns + 1))
     scores = scaling.rows[:, None] * (product * scaling.columns) + scaling.bias
     values, index, last = top_k(product, scaling, 3)

@@ -1,15 +1,18 @@
 """Products in int8: near to those of floats, exact where nothing is rounded, and each sentence by itself."""
 
+import copy
+import pickle
+
 import pytest
 import torch
 from torch import nn
 
 from fairseq_convtext.errors import ConvTextError
 from fairseq_convtext.models.common import prepare_for_inference
-from fairseq_convtext.modules import int8
+from fairseq_convtext.modules import int8, int8_product
 from fairseq_convtext.modules.convolution import DilatedConv
 from fairseq_convtext.modules.int8 import Int8Linear, quantised, use_int8
-from fairseq_convtext.modules.int8_product import ZERO, largest_weight
+from fairseq_convtext.modules.int8_product import ZERO, Int8Product, largest_weight
 from fairseq_convtext.modules.masking import hidden_positions
 from fairseq_convtext.modules.upsampler import Upsample
 from tests.int8 import needs_int8
@@ -164,15 +167,35 @@ def test_no_checkpoint_sees_the_numbers():
     assert set(model.state_dict()) == names
 
 
-def test_a_tensor_that_is_not_on_the_cpu_is_one_clear_sentence():
-    linear = Int8Linear(torch.randn(3, 4), torch.zeros(3))
-    with pytest.raises(ConvTextError, match="--generation-dtype int8 is for the CPU; found meta"):
+def test_what_is_not_on_the_cpu_is_one_clear_sentence():
+    linear, said = Int8Linear(torch.randn(3, 4), torch.zeros(3)), "--generation-dtype int8 is for the CPU; found meta"
+    with pytest.raises(ConvTextError, match=said):
         linear(torch.ones(2, 4, device="meta"))
+    with pytest.raises(ConvTextError, match=said):  # as where fairseq-generate has moved the model to a GPU
+        prepare_for_inference(nn.Sequential(nn.Linear(4, 4)).to("meta"), "int8")
 
 
-@pytest.mark.parametrize("slower, warned", [(0.5, False), (2.0, True)])
+@torch.no_grad()
+@pytest.mark.parametrize("copied", [copy.deepcopy, lambda model: pickle.loads(pickle.dumps(model))])
+def test_a_copy_gives_what_the_model_gives(copied):
+    torch.manual_seed(0)
+    model, x = nn.Sequential(nn.Linear(16, 12)), torch.randn(2, 9, 16)
+    use_int8(model)
+    assert torch.equal(copied(model)(x), model(x))
+
+
+def test_a_copy_from_a_processor_with_finer_weights_is_one_clear_sentence(monkeypatch):
+    monkeypatch.setattr(int8_product, "largest_weight", lambda: 10)
+    text = pickle.dumps(Int8Product(torch.randn(3, 4)))
+    pickle.loads(text)
+    monkeypatch.setattr(int8_product, "largest_weight", lambda: 5)
+    with pytest.raises(ConvTextError, match="was rounded to int8 on another kind of processor"):
+        pickle.loads(text)
+
+
+@pytest.mark.parametrize("slower, warned", [(0.5, False), (1.2, False), (2.0, True)])
 def test_a_model_in_int8_that_is_slower_than_in_float32_is_one_warning(monkeypatch, caplog, slower, warned):
-    def seconds(products, repetitions):
+    def seconds(products):
         assert [product().shape for product in products] == [(256, 768)] * 2
         return [0.2 * slower, 0.2]
 

@@ -10,20 +10,27 @@ import torch
 pytest.importorskip("fairseq")
 sys.path.append(str(Path(__file__).resolve().parents[2] / "scripts"))
 import first_blocks as script  # noqa: E402
+from fairseq.checkpoint_utils import load_model_ensemble  # noqa: E402
 
 from fairseq_convtext.models.bytenet_deconv_config import BytenetDeconvConfig  # noqa: E402
 from tests.models.test_bytenet import make_model as make_autoregressive  # noqa: E402
-from tests.small_model import SMALL, make_batch, make_model  # noqa: E402
+from tests.small_model import SMALL, make_batch, make_model, make_task  # noqa: E402
 
 
 def write(path, model, **options):
     """A checkpoint of a small model, which has 3 encoder blocks and 2 in each stage of its decoder."""
+    cfg = asdict(BytenetDeconvConfig(**{**SMALL, **options}))
     state = {
         "args": None,
-        "cfg": {"checkpoint": {}, "model": {**asdict(BytenetDeconvConfig(**{**SMALL, **options})), "_name": "any"}},
+        "cfg": {
+            "checkpoint": {},
+            "common": {"user_dir": "none"},
+            "task": {"_name": "translation"},
+            "model": {**cfg, "_name": "bytenet_deconv"},
+        },
         "model": model.state_dict(),
         "criterion": None,
-        "optimizer_history": [{"num_updates": 7}],
+        "optimizer_history": [{"num_updates": 7, "lr_scheduler_state": {}}],
         "extra_state": {},
         "last_optimizer_state": {"state": {}},
     }
@@ -48,8 +55,8 @@ def test_it_writes_the_model_without_its_last_blocks(tmp_path, encoder, decoder,
     assert (options["encoder_layers"], options["decoder_layers"]) == (encoder, decoder)
     assert "last_optimizer_state" not in state
 
-    some = make_model(upsample_strides=strides, encoder_layers=encoder, decoder_layers=decoder).eval()
-    some.load_state_dict(state["model"])
+    (some,), _ = load_model_ensemble([str(tmp_path / "some.pt")], task=make_task())
+    some.eval()
     del whole.encoder.network.stack.blocks[encoder:]
     for stack in whole.decoder.upsampler.stacks:
         del stack.blocks[decoder:]
@@ -75,7 +82,7 @@ def test_an_autoregressive_model_has_such_blocks_too(tmp_path):
     [
         ({}, {"encoder": 4}, "has 3 encoder blocks; found --encoder-layers 4"),
         ({}, {"decoder": 3}, "has 2 decoder blocks; found --decoder-layers 3"),
-        ({"connectivity": "dense"}, {}, "has --connectivity dense: the transition reads all of its blocks"),
+        ({"connectivity": "dense"}, {}, "has --connectivity dense: its encoder needs all 3 blocks"),
         (
             {"intermediate_ctc_layers": [2], "target_alignment": "ctc"},
             {},

@@ -5,10 +5,12 @@ from typing import Iterator, Tuple, Union
 
 import torch
 from torch import Tensor, nn
+from torch.nn import functional as F
 
 from fairseq_convtext.decoding.one_pass import Symbols, rows_at_once
 from fairseq_convtext.decoding.top_k import Scaling, scaled_scores, top_k
 from fairseq_convtext.modules.int8 import Int8Linear, quantised
+from fairseq_convtext.modules.int8_product import COLUMNS
 from fairseq_convtext.modules.masking import inside
 
 
@@ -25,7 +27,7 @@ class SearchProjection:
         if isinstance(project, Int8Linear):
             self.int8 = project.product.rows(ids)
         else:
-            self.matrix = project.weight[ids].t()
+            self.matrix = F.pad(project.weight[ids], (0, 0, 0, -len(ids) % COLUMNS)).t()
 
     def best_candidates(self, features: Tensor, bound: Tensor, count: int) -> Symbols:
         """The best symbols of each position and the blank, with the probabilities that they have among themselves.
@@ -80,7 +82,7 @@ class SearchProjection:
             rows = features[used]
             step = rows_at_once(len(self.ids), rows.device)
             # Each part in the memory of the one before it: new memory is slower than the product that is written to it.
-            memory = rows.new_empty(min(step, len(rows)), len(self.ids))
+            memory = rows.new_empty(min(step, len(rows)), self.matrix.size(1))
             for part in rows.split(step):
                 yield torch.mm(part, self.matrix, out=memory[: len(part)]), Scaling(None, None, self.bias)
         else:

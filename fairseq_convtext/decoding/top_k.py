@@ -20,7 +20,8 @@ CLASSES = 128
 class Scaling(NamedTuple):
     """Makes scores of a product: ``score[i, j] = rows[i] * (product[i, j] * columns[j]) + bias[j]``, in float32.
 
-    Without rows and columns, which go together, the product is only to be added to.
+    Without rows and columns, which go together, the product is only to be added to. A product has as many columns as
+    ``bias``, or more, which mean nothing.
     """
 
     rows: Optional[Tensor]
@@ -31,7 +32,7 @@ class Scaling(NamedTuple):
 def top_k(product: Tensor, scaling: Scaling, k: int) -> Tuple[Tensor, Tensor, Tensor]:
     """
     Args:
-        product: ``(rows, width)``; the last column takes no part.
+        product: ``(rows, width or more)``; the last one of the width takes no part.
         scaling: ``(rows,)``, ``(width,)`` and ``(width,)``.
         k: how many are wanted; from 1 on, and less than ``width``.
 
@@ -50,7 +51,7 @@ def top_k(product: Tensor, scaling: Scaling, k: int) -> Tuple[Tensor, Tensor, Te
 
 def scaled_scores(product: Tensor, scaling: Scaling) -> Tensor:
     """float32 ``(rows, width)``."""
-    scores = product.float()
+    scores = product[:, : len(scaling.bias)].float()
     if scaling.rows is not None:
         scores = scores * scaling.columns * scaling.rows[:, None]
     return scores + scaling.bias
@@ -98,7 +99,7 @@ def search_classes(
     product: np.ndarray, row_scale: np.ndarray, column_scale: np.ndarray, bias: np.ndarray, k: int
 ) -> Tuple[np.ndarray, np.ndarray, np.ndarray]:
     """``top_k`` on the CPU."""
-    rows, width = product.shape
+    rows, width = len(product), len(bias)
     values, index = np.full((rows, k), -np.inf, np.float32), np.zeros((rows, k), np.int64)
     last = np.empty(rows, np.float32)
     scores, maxima = np.empty(width, np.float32), np.empty(CLASSES, np.float32)

@@ -168,7 +168,7 @@ def scaled(
     """``product * scale * columns + bias`` where it belongs.
 
     Args:
-        product: float32 ``(windows, width)``, whole numbers.
+        product: float32 ``(windows, width)``, whole numbers; further columns are not read.
         scales: float32 ``(batch,)``.
         columns, bias: float32 ``(width,)``.
         hidden: bool ``(batch, positions)``.

@@ -32,10 +32,14 @@ def test_a_product_of_whole_numbers_is_scaled_before_it_is_compared(columns):
     product = torch.randint(-100_000, 100_000, (20, columns + 1)).float()
     scaling = Scaling(torch.rand(20) / 100, torch.rand(columns + 1) / 100, torch.randn(columns + 1))
     scores = scaling.rows[:, None] * (product * scaling.columns) + scaling.bias
-    values, index, last = top_k(product, scaling, 3)
-    torch.testing.assert_close(values, scores[:, :-1].topk(3, dim=1).values)
-    torch.testing.assert_close(scores.gather(1, index), values)
-    torch.testing.assert_close(last, scores[:, -1])
+    wider = torch.nn.functional.pad(product, (0, 5), value=1e9)  # what is beyond the scaling means nothing
+    for one in (product, wider):
+        values, index, last = top_k(one, scaling, 3)
+        torch.testing.assert_close(values, scores[:, :-1].topk(3, dim=1).values)
+        torch.testing.assert_close(scores.gather(1, index), values)
+        torch.testing.assert_close(last, scores[:, -1])
+        for found, wanted in zip(top_k_of_scores(one, scaling, 3), (values, index, last)):
+            torch.testing.assert_close(found, wanted)
 
 
 @pytest.mark.parametrize("scaled", [False, True])

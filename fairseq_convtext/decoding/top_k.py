@@ -65,7 +65,7 @@ def top_k_of_scores(product: Tensor, scaling: Scaling, k: int) -> Tuple[Tensor, 
 
 @compiled
 def scale_row(product: np.ndarray, scale: float, columns: np.ndarray, bias: np.ndarray, scores: np.ndarray) -> None:
-    """One row of ``Scaling``."""
+    """One row of ``Scaling``; not called from int8_kernels.py, for numba keeps what it compiles by the file."""
     for column in range(len(scores)):
         scores[column] = scale * (product[column] * columns[column]) + bias[column]
 

@@ -41,7 +41,7 @@ class Int8Linear(nn.Module):
         check_cpu(weight)
         self.out_features, self.in_features = weight.shape
         self.weight, self.bias = weight, bias
-        self.product = Int8Product(weight.detach().float())
+        self.product = Int8Product.of(weight.detach().float())
 
     def forward(self, x: Tensor, gated: bool = False) -> Tensor:
         """With ``gated`` half as many features, the other half being their gates, as for ``F.glu``."""
@@ -103,7 +103,7 @@ def warn_of_slow_int8() -> None:
 
     By a third at least, so that what differs from trial to trial does not decide.
     """
-    product = functools.partial(Int8Product(torch.ones(768, 192)), torch.full((256, 192), ZERO, dtype=torch.uint8))
+    product = functools.partial(Int8Product.of(torch.ones(768, 192)), torch.full((256, 192), ZERO, dtype=torch.uint8))
     int8, float32 = product_seconds([product, product_of(torch.float32)])
     if int8 > 1.3 * float32:
         logger.warning(

@@ -24,25 +24,33 @@ class Int8Product:
     """``x @ W.T`` with W rounded, a scale for each of its rows: ``W`` is about ``q * scale[:, None]``.
 
     Args:
-        weight: ``(out_features, in_features)`` float32; it must not change any more.
-
-    Raises:
-        ConvTextError: this torch or this processor has no such product, or a weight is no finite number.
+        q: int8 ``(out_features, in_features)``, of at most ``largest_weight()``.
+        scale: float32 ``(out_features,)``.
     """
 
-    def __init__(self, weight: Tensor) -> None:
-        if not bool(torch.isfinite(weight).all()):  # rounding would make some number of them
-            raise ConvTextError("the model has weights that are not finite numbers: its training has diverged.")
-        largest = weight.abs().amax(dim=1).clamp(min=SMALLEST)
-        self.hold((weight * (largest_weight() / largest)[:, None]).round_().to(torch.int8), largest / largest_weight())
-
-    def hold(self, q: Tensor, scale: Tensor) -> None:
-        """Whole numbers ``(out_features, in_features)`` and ``(out_features,)`` scales."""
+    def __init__(self, q: Tensor, scale: Tensor) -> None:
         self.q, self.scale = q, scale
         rows = F.pad(q, (0, 0, 0, -len(q) % COLUMNS))
         self.packed = torch.ops.onednn.qlinear_prepack(rows, None)
         self.ones, self.zeros = torch.ones(len(rows)), torch.zeros(len(rows), dtype=torch.int32)
         self.offset = -ZERO * rows.sum(dim=1).float()
+
+    @classmethod
+    def of(cls, weight: Tensor) -> "Int8Product":
+        """With a float32 weight ``(out_features, in_features)``, rounded.
+
+        Raises:
+            ConvTextError: this torch or this processor has no such product, or a weight is no finite number.
+        """
+        if not bool(torch.isfinite(weight).all()):  # rounding would make some number of them
+            raise ConvTextError("the model has weights that are not finite numbers: its training has diverged.")
+        largest = weight.abs().amax(dim=1).clamp(min=SMALLEST)
+        q = (weight * (largest_weight() / largest)[:, None]).round_().to(torch.int8)
+        return cls(q, largest / largest_weight())
+
+    def rows(self, ids: Tensor) -> "Int8Product":
+        """The product with some of the rows of W."""
+        return Int8Product(self.q[ids], self.scale[ids])
 
     def __getstate__(self) -> Tuple[Tensor, Tensor]:
         return self.q, self.scale  # what oneDNN has packed is neither copied nor written
@@ -52,13 +60,7 @@ class Int8Product:
             raise ConvTextError(
                 "this model was rounded to int8 on another kind of processor: load its checkpoint here instead."
             )
-        self.hold(*state)
-
-    def rows(self, ids: Tensor) -> "Int8Product":
-        """The product with some of the rows of W."""
-        part = object.__new__(Int8Product)
-        part.hold(self.q[ids], self.scale[ids])
-        return part
+        self.__init__(*state)
 
     def __call__(self, x: Tensor) -> Tensor:
         """uint8 ``(rows, in_features)`` to float32 ``(rows, columns)``, ``(x - ZERO) @ q.T``: whole numbers.
@@ -80,8 +82,7 @@ def largest_weight() -> int:
     """
     try:
         for largest in (FINEST, COARSEST):
-            product = object.__new__(Int8Product)
-            product.hold(torch.full((64, 64), largest, dtype=torch.int8), torch.ones(64))
+            product = Int8Product(torch.full((64, 64), largest, dtype=torch.int8), torch.ones(64))
             if bool((product(torch.full((64, 64), 255, dtype=torch.uint8)) == 127 * largest * 64).all()):
                 return largest
     except (AttributeError, RuntimeError) as error:

@@ -186,7 +186,7 @@ def test_a_copy_gives_what_the_model_gives(copied):
 
 def test_a_copy_from_a_processor_with_finer_weights_is_one_clear_sentence(monkeypatch):
     monkeypatch.setattr(int8_product, "largest_weight", lambda: 10)
-    text = pickle.dumps(Int8Product(torch.randn(3, 4)))
+    text = pickle.dumps(Int8Product.of(torch.randn(3, 4)))
     pickle.loads(text)
     monkeypatch.setattr(int8_product, "largest_weight", lambda: 5)
     with pytest.raises(ConvTextError, match="was rounded to int8 on another kind of processor"):

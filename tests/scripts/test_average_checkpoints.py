@@ -178,3 +178,16 @@ def test_what_cannot_be_averaged_is_one_sentence(tmp_path, capsys):
     write(folder / "checkpoint_1_300.pt", 300, 1.0, metric="loss", larger=False)
     assert run(folder, "--best", 2, "--output", out) == 1
     assert "cannot compare bleu with loss" in sentence(capsys)
+
+
+def test_a_place_that_cannot_be_written_to_is_one_sentence_and_leaves_nothing(tmp_path, capsys, monkeypatch):
+    path, out = write(tmp_path / "checkpoint1.pt", 7), tmp_path / "out.pt"
+
+    def full(state, part):
+        part.write_bytes(b"some of it")
+        raise RuntimeError("[enforce fail] . unexpected pos\nmore of it")
+
+    monkeypatch.setattr(script.torch, "save", full)
+    assert run(path, "--output", out) == 1
+    assert "out.pt cannot be written: [enforce fail] . unexpected pos (--output)" in sentence(capsys)
+    assert list(tmp_path.iterdir()) == [path]

@@ -1,5 +1,6 @@
 """scripts/estimate_training.py: operations against sums by hand, memory against a measured run."""
 
+import platform
 import re
 import subprocess
 import sys
@@ -121,10 +122,21 @@ def test_the_tokens_that_fit_fill_the_usable_memory():
     assert script.tokens_that_fit({**COST, "parameters": 10**10}, 24) == 0
 
 
+@pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="only glibc gives back what lies between blocks")
+def test_memory_that_small_blocks_left_is_not_there_for_what_is_measured():
+    blocks = [bytearray(b"x" * 10_000) for _ in range(4000)]
+    occupied = training_cost.current_rss()
+    del blocks[:-1]
+    training_cost.give_back_freed_memory()
+    assert training_cost.current_rss() < occupied - 30_000_000
+
+
 @needs_new_torch
 def test_the_memory_of_a_real_run_is_within_a_fifth_of_the_estimate():
     command = [sys.executable, SCRIPTS / "estimate_training.py", "--arch", "bytenet_deconv_tiny", "--threads", "1"]
-    command += ["--vocabulary", "4000", "--measure", "--steps", "1", "--measure-tokens", "500", "--gpu", "A100,T4"]
+    command += ["--vocabulary", "4000", "--measure", "--steps", "1", "--measure-tokens", "3000", "--gpu", "A100,T4"]
+    # In float32, which every processor multiplies fast. The libraries' own scratch memory is a tenth of so large a step.
+    command += ["--precision", "float32"]
     done = subprocess.run([*map(str, command), "--", "--decoder-layers", "5"], capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
     tables = [line.split("|")[1:-1] for line in done.stdout.splitlines() if line.startswith("| bytenet")]
@@ -132,8 +144,8 @@ def test_the_memory_of_a_real_run_is_within_a_fifth_of_the_estimate():
     assert len(hours) == 3 and "312" in done.stdout and "1 thread" in done.stdout
     forward, backward = float(cost[2]), float(cost[3])
     assert backward == pytest.approx(2 * forward, rel=0.01)
-    assert measured[1] == "480"  # whole sentences of 30 tokens
-    assert float(measured[3]) == pytest.approx(0.48 * (forward + backward), rel=0.01)
+    assert measured[1] == "3,000"
+    assert float(measured[3]) == pytest.approx(3 * (forward + backward), rel=0.01)
     assert 0.8 < float(measured[6].replace(",", "")) / float(measured[5].replace(",", "")) < 1.2
 
 

@@ -38,7 +38,9 @@
 # Rows of CTC and graphs are decoded greedily, by their best checkpoint and by the average of the five best (one every 300
 # updates; of all where there are fewer; --average), and by that average in a search without and with an n-gram model; position
 # greedily by its best checkpoint, autoregressive greedily and with beam 5 by its average. Killed and started again, it
-# goes on where it was. Checkpoints, blank penalty and search weights are chosen by BLEU on val; the tests are
+# goes on where it was; the table has the rows that were asked for, with --rows none all that are there. Trainings compute
+# in bfloat16 where that is faster, which makes other networks; CONVTEXT_PRECISION=float32 has all of them in float32.
+# Checkpoints, blank penalty and search weights are chosen by BLEU on val; the tests are
 # translated with that choice only.
 set -euo pipefail
 source "$(dirname "${BASH_SOURCE[0]}")/lib/arguments.sh"
@@ -245,11 +247,23 @@ fi
 [[ -z "$lr" ]] || made_with+=" lr=$lr"
 ((averaged == 5)) || made_with+=" averaged=$averaged"
 
+# describe ROW: the kind of the row, its updates, its folder and what that is made with, in these variables.
+describe() {
+    kind="$(kind_of "$1")" count="$updates"
+    [[ "$1" != transformer ]] || count=8000
+    folder="$out/$1-$count-seed$seed$data_name"
+    settings="$(flags_of "$1") updates=$count seed=$seed$made_with"
+}
+folders=()
 for row in ${chosen[@]+"${chosen[@]}"}; do
-    kind="$(kind_of "$row")" count="$updates"
-    [[ "$row" != transformer ]] || count=8000
-    folder="$out/$row-$count-seed$seed$data_name"
-    convtext_settings "$folder" "$(flags_of "$row") updates=$count seed=$seed$made_with"
+    describe "$row"
+    convtext_same_settings "$folder" "$settings"
+    [[ "$row" == *channel ]] || folders+=("${folder##*/}")
+done
+
+for row in ${chosen[@]+"${chosen[@]}"}; do
+    describe "$row"
+    convtext_settings "$folder" "$settings"
     read -r -a flags <<<"$(flags_of "$row")"
     [[ -z "$from" ]] || flags+=(--finetune-from-model "$from")
     [[ -z "$from" && -z "$lr" ]] || flags+=(--lr "${lr:-1e-3}")
@@ -299,5 +313,6 @@ for row in ${chosen[@]+"${chosen[@]}"}; do
     translate_all "$out/bin" "$folder/average.pt" "$judged"
 done
 
-# A channel model alone has no translations to tell of.
-[[ "$rows" =~ ^((dynamic-)?channel,?)+$ ]] || "$PYTHON" "$ROOT/scripts/benchmark_table.py" "$out"
+# A channel model has no translations to tell of.
+[[ "$rows" != none && ${#folders[@]} == 0 ]] ||
+    "$PYTHON" "$ROOT/scripts/benchmark_table.py" "$out" ${folders[@]+"${folders[@]}"}

@@ -67,10 +67,16 @@ convtext_preprocess() {
 # convtext_settings OUT SETTING...: remembers what OUT is made with, and refuses to go on with anything else.
 convtext_settings() {
     local file="$1/settings"
+    mkdir -p "$1"
+    [[ -e "$file" ]] || { echo "${*:2}" >"$file.part" && mv "$file.part" "$file"; }
+    convtext_same_settings "$@"
+}
+
+# convtext_same_settings OUT SETTING...: refuses what convtext_settings would refuse, and makes nothing.
+convtext_same_settings() {
+    local file="$1/settings"
     shift
-    mkdir -p "${file%/*}"
-    [[ -e "$file" ]] || { echo "$*" >"$file.part" && mv "$file.part" "$file"; }
-    [[ "$(<"$file")" == "$*" ]] ||
+    [[ ! -e "$file" || "$(<"$file")" == "$*" ]] ||
         convtext_fail "${file%/*} was made with other settings ($(<"$file"); now $*): give those, or write to another folder."
 }
 
@@ -150,11 +156,20 @@ convtext_train() {
 }
 
 # convtext_precision OUT: what the training in OUT computes in, float32 or bfloat16; what it began with, whatever the machine
-# that it goes on on is faster in.
+# that it goes on on is faster in. CONVTEXT_PRECISION says what a new one begins with.
 convtext_precision() {
+    local chosen="${CONVTEXT_PRECISION:-}"
+    [[ -z "$chosen" || "$chosen" == float32 || "$chosen" == bfloat16 ]] ||
+        convtext_fail "CONVTEXT_PRECISION must be float32 or bfloat16; found $chosen."
     mkdir -p "$1"
     if [[ ! -s "$1/precision" ]]; then
-        if convtext_bfloat16_is_faster; then echo bfloat16; else echo float32; fi >"$1/precision.part"
+        if [[ -n "$chosen" ]]; then
+            echo "$chosen" >"$1/precision.part"
+        elif convtext_bfloat16_is_faster; then
+            echo bfloat16 >"$1/precision.part"
+        else
+            echo float32 >"$1/precision.part"
+        fi
         mv "$1/precision.part" "$1/precision"
     fi
     cat "$1/precision"

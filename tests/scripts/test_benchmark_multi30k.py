@@ -70,6 +70,22 @@ def test_distilled_data_of_another_dictionary_are_refused(tmp_path):
     assert not (tmp_path / "ctc-2400-seed1-other").exists()
 
 
+def test_a_row_that_was_made_otherwise_is_told_before_any_row_is_trained(tmp_path):
+    for split in ("train", "val", "test_2016_flickr", "test_2017_flickr"):
+        for language in ("en", "de"):
+            (tmp_path / f"{split}.{language}").write_text("1\n")
+    (tmp_path / "bin").mkdir()
+    (tmp_path / "lm.de.pt").write_text("is there already\n")
+    (tmp_path / "bytenet-2400-seed1").mkdir()
+    (tmp_path / "bytenet-2400-seed1" / "settings").write_text("other flags\n")
+    command = [SCRIPT, tmp_path, "--out", tmp_path, "--rows", "ctc,bytenet"]
+    environment = {**os.environ, "CONVTEXT_PYTHON": sys.executable}
+    done = subprocess.run(list(map(str, command)), capture_output=True, text=True, env=environment)
+    said = f"error: {tmp_path}/bytenet-2400-seed1 was made with other settings (other flags; now "
+    assert done.returncode == 1 and said in done.stderr
+    assert not (tmp_path / "ctc-2400-seed1").exists()
+
+
 def test_every_file_is_looked_for_before_any_work(tmp_path):
     (tmp_path / "train.en").write_text("1\n")
     done = subprocess.run([str(SCRIPT), str(tmp_path)], capture_output=True, text=True)

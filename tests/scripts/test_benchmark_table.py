@@ -51,6 +51,16 @@ def test_a_row_for_every_system_and_the_mean_over_seeds(folder, capsys):
     assert output.count("±") == 3  # BLEU, chrF and tokenised BLEU of one system on one set
 
 
+def test_only_the_systems_that_are_named_have_rows_and_without_their_checkpoints_no_minutes(folder, capsys):
+    (folder / "ctc-20-seed2" / "checkpoints" / "checkpoint_last.pt").unlink()
+    assert benchmark_table.main([str(folder), "ctc-20-seed2", "--tests", "t"]) == 0
+    output = capsys.readouterr().out
+    assert re.search(r"^ctc +raw +2 +20 +[?] +3\.13 +greedy ", output, re.MULTILINE)
+    assert "transformer" not in output and "±" not in output
+    assert benchmark_table.main([str(folder), "ctc-20-seed2", "ctc-20-seed3", "--tests", "t"]) == 1
+    assert f"error: {folder} holds no ctc-20-seed3/DECODING/t.gen" in capsys.readouterr().err
+
+
 def test_a_system_is_told_from_its_data_even_if_that_has_a_seed_in_its_name():
     found = benchmark_table.SYSTEM.fullmatch("word-dropout-3600-seed1-self-trained-40000-seed2")
     assert found["row"] == "word-dropout" and found["updates"] == "3600"

@@ -135,7 +135,7 @@ def test_memory_that_small_blocks_left_is_not_there_for_what_is_measured():
 def test_the_memory_of_a_real_run_is_within_a_fifth_of_the_estimate():
     command = [sys.executable, SCRIPTS / "estimate_training.py", "--arch", "bytenet_deconv_tiny", "--threads", "1"]
     command += ["--vocabulary", "4000", "--measure", "--steps", "1", "--measure-tokens", "3000", "--gpu", "A100,T4"]
-    # In float32, which every processor multiplies fast. The libraries' own scratch memory is a tenth of so large a step.
+    # In float32, which every processor multiplies fast. The libraries' own memory is a tenth of so large a step.
     command += ["--precision", "float32"]
     done = subprocess.run([*map(str, command), "--", "--decoder-layers", "5"], capture_output=True, text=True)
     assert done.returncode == 0, done.stderr

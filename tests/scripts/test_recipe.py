@@ -108,6 +108,14 @@ def test_a_training_goes_on_in_the_type_that_it_began_with(tmp_path):
     assert recipe(script.format("return 0"), tmp_path / "b").stdout == "bfloat16\n"
 
 
+def test_who_says_what_to_compute_in_is_obeyed_and_a_training_that_has_begun_stays_as_it_is(tmp_path):
+    script = 'convtext_bfloat16_is_faster() { return 0; }; convtext_precision "$1"'
+    assert recipe(script, tmp_path / "a", CONVTEXT_PRECISION="float32").stdout == "float32\n"
+    assert recipe(script, tmp_path / "a", CONVTEXT_PRECISION="bfloat16").stdout == "float32\n"
+    wrong = recipe(script, tmp_path / "b", CONVTEXT_PRECISION="fp16")
+    assert wrong.returncode == 1 and "CONVTEXT_PRECISION must be float32 or bfloat16; found fp16." in wrong.stderr
+
+
 @pytest.mark.skipif(shutil.which("flock") is None, reason="flock, which keeps two commands apart, is not installed")
 def test_two_that_make_the_same_do_so_in_turn(tmp_path):
     slow = 'work() { echo begin >>"$1"; sleep 0.3; echo end >>"$1"; }; '

@@ -304,13 +304,9 @@ for row in ${chosen[@]+"${chosen[@]}"}; do
     convtext_tune_search "$out/bin" "$folder/average.pt" "$valid" "$folder/averaged-search-lm/flags" "$out/lm.de.pt"
     translate_all "$out/bin" "$folder/average.pt" "$folder/averaged-search-lm"
     ((${#judges[@]} != 0)) || continue
-    # A wider beam holds more for the judges to choose from; the search alone gains less than 0.1 by it.
-    judged="$folder/averaged-search-lm-judged"
-    mkdir -p "$judged"
-    convtext_newer "$judged/search" "$folder/averaged-search-lm/flags" ||
-        sed 's/^--ctc-beam=.*/--ctc-beam=30/' "$folder/averaged-search-lm/flags" >"$judged/search"
-    convtext_tune_judges "$out/bin" "$folder/average.pt" "$valid" "$judged/flags" "$judged/search" "${judges[@]}"
-    translate_all "$out/bin" "$folder/average.pt" "$judged"
+    convtext_tune_judges "$out/bin" "$folder/average.pt" "$valid" "$folder/averaged-search-lm-judged/flags" \
+        "$folder/averaged-search-lm/flags" "${judges[@]}"
+    translate_all "$out/bin" "$folder/average.pt" "$folder/averaged-search-lm-judged"
 done
 
 # A channel model has no translations to tell of.

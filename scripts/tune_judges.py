@@ -2,8 +2,10 @@
 """Find the weights of the models that judge what a search has found: BLEU on the validation set.
 
   tune_judges.py DATA --path checkpoint_best.pt --reference valid.de --search FLAGS --judges CHECKPOINT [CHECKPOINT ...]
+                 [--beam 30]
 
-FLAGS is the file that scripts/tune_search.py's output was written to. Search and judges run once; then one weight after
+FLAGS is the file that scripts/tune_search.py's output was written to. A wider beam than that which is best for the search
+alone holds more for the judges to choose from. Search and judges run once; then one weight after
 the other, and the bonus for each token, takes the value of its grid that is best beside the others, until none
 changes. Standard output is the flags of FLAGS and of the best setting, one a line, as fairseq-generate --task
 translation_convtext takes them; the table goes to standard error.
@@ -42,7 +44,7 @@ def search_of(flags: List[str]) -> SearchOptions:
     parser.add_argument("--ctc-token-bonus", type=float, default=0.0)
     found = parser.parse_args(flags)
     if found.ctc_beam < 2:
-        raise InputError(f"--search must have a --ctc-beam of at least 2, for 1 is no search; found {found.ctc_beam}")
+        raise InputError(f"the beam of --search, or --beam, must be at least 2, for 1 is no search; found {found.ctc_beam}")
     lm = NgramModel.load(found.ctc_lm) if found.ctc_lm else None
     return SearchOptions(found.ctc_beam, lm=lm, lm_weight=found.ctc_lm_weight, token_bonus=found.ctc_token_bonus)
 
@@ -98,6 +100,7 @@ def main(arguments: Optional[List[str]] = None) -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=layout)
     add_arguments(parser)
     parser.add_argument("--search", type=Path, required=True, help="file with flags of the search, one a line")
+    parser.add_argument("--beam", type=positive, help="of the search (default: what FLAGS say)")
     parser.add_argument("--judges", type=Path, nargs="+", required=True, help="checkpoints, see --ctc-judges")
     parser.add_argument("--judged", type=positive, help="hypotheses that they read, the search's best (default: all)")
     parser.add_argument("--weights", type=float, nargs="+", default=[0.0, 0.1, 0.2, 0.3, 0.5, 0.7, 1.0, 1.5])
@@ -105,6 +108,8 @@ def main(arguments: Optional[List[str]] = None) -> int:
     options = parser.parse_args(arguments)
     try:
         flags = read_lines(options.search)
+        if options.beam:
+            flags = [f"--ctc-beam={options.beam}", *(flag for flag in flags if not flag.startswith("--ctc-beam="))]
         search = search_of(flags)
         canvases = read_canvases(options, search)
         judges = load_judges(options.judges, canvases.task, torch.device("cpu"))

@@ -80,9 +80,11 @@ def test_the_weights_found_on_the_validation_set_are_flags_that_translate(
     monkeypatch.setattr(tune_judges, "BLEU", functools.partial(BLEU, tokenize="char"))
     reference, search = tmp_path / "valid.l", tmp_path / "flags"
     reference.write_text("".join(f"{translate(s).replace(' ', '')}\n" for s in make_sentences(SENTENCES["valid"], 1)))
-    search.write_text("\n".join(SPOILT) + "\n")
+    search.write_text("\n".join(["--ctc-beam=2", *SPOILT[1:]]) + "\n")
     arguments = [corpus, "--path", checkpoints("ctc"), "--reference", reference, "--search", search, "--judges",
                  autoregressive, "--weights", 0, 1, 50, "--bonuses", 0, 1]  # fmt: skip
+    assert SPOILT[0].startswith("--ctc-beam=")
+    arguments += ["--beam", SPOILT[0].split("=")[1]]
     assert tune_judges.main([str(argument) for argument in arguments]) == 0
     flags = capsys.readouterr().out.splitlines()
     assert flags[:2] == SPOILT and f"--ctc-judges={autoregressive}" in flags

@@ -3,7 +3,7 @@
 # translator, translates both test sets, scores them, and shows ten sentences.
 #
 # Usage: scripts/demo.sh [--quick] [--out FOLDER] [--updates N]
-#   --quick       a part of the data and of the training, to see that everything works (under 3 minutes)
+#   --quick       a part of the data and of the training, to see that everything works (about 3 minutes)
 #   --out FOLDER  where everything is written (default: data-bin/demo-run, with --quick data-bin/demo-quick)
 #   --updates N   length of the training instead of what the time allows
 # Killed and started again, it goes on where it was. To start over, remove the folder.

@@ -4,11 +4,11 @@
   tune_judges.py DATA --path checkpoint_best.pt --reference valid.de --search FLAGS --judges CHECKPOINT [CHECKPOINT ...]
                  [--beam 30]
 
-FLAGS is the file that scripts/tune_search.py's output was written to. A wider beam than that which is best for the search
-alone holds more for the judges to choose from. Search and judges run once; then one weight after
-the other, and the bonus for each token, takes the value of its grid that is best beside the others, until none
-changes. Standard output is the flags of FLAGS and of the best setting, one a line, as fairseq-generate --task
-translation_convtext takes them; the table goes to standard error.
+FLAGS is the file that scripts/tune_search.py's output was written to; a wider beam than the search alone needs holds
+more for the judges to choose from. Search and judges run once; then one weight after the other, and the bonus for each
+token, takes the value of its grid that is best beside the others, until none changes. Standard output is the flags of
+FLAGS and of the best setting, one a line, as fairseq-generate --task translation_convtext takes them; the table goes
+to standard error.
 """
 
 import argparse
@@ -44,7 +44,7 @@ def search_of(flags: List[str]) -> SearchOptions:
     parser.add_argument("--ctc-token-bonus", type=float, default=0.0)
     found = parser.parse_args(flags)
     if found.ctc_beam < 2:
-        raise InputError(f"the beam of --search, or --beam, must be at least 2, for 1 is no search; found {found.ctc_beam}")
+        raise InputError(f"--search or --beam must ask for a beam of 2 at least, for 1 is none; found {found.ctc_beam}")
     lm = NgramModel.load(found.ctc_lm) if found.ctc_lm else None
     return SearchOptions(found.ctc_beam, lm=lm, lm_weight=found.ctc_lm_weight, token_bonus=found.ctc_token_bonus)
 

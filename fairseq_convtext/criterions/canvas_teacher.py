@@ -31,15 +31,16 @@ class CanvasTeacher:
             ConvTextError: the checkpoint is missing, of other data, or writes no CTC canvas of the same direction.
         """
         if self.model is None:
+            device = net_input["src_tokens"].device
             # To build a model draws random numbers, and a resumed training must go on as if it had not stopped.
-            with torch.random.fork_rng():
+            with torch.random.fork_rng([device] if device.type == "cuda" else []):
                 model, backwards = load_companion(self.path, self.task, "a canvas teacher")
             if backwards or getattr(model.decoder, "target_alignment", None) != "ctc":
                 raise ConvTextError(
                     f"--canvas-teacher {self.path} must be a model with --target-alignment ctc that translates in the "
                     "direction of the training data."
                 )
-            model = model.eval().to(net_input["src_tokens"].device)
+            model = model.eval().to(device)
             prepare_for_inference(model, str(unwrapped(student).decoder.cfg.compute_dtype))
             self.model = model
         logits, output = self.model(**net_input)

@@ -150,12 +150,13 @@ class BytenetDeconvDecoder(FairseqIncrementalDecoder):
     def rows_of(self, lm: Optional[NgramModel]) -> SearchProjection:
         """The projection onto what a search may write, kept until the weights or the language model are others.
 
+        Weights that are changed past their version counter, by ``.data``, are seen after ``train()`` only.
+
         Raises:
             ConvTextError: nothing in the language model's text could be written.
         """
         weight = self.project.weight
-        version = None if weight.is_inference() else weight._version
-        made_for = (lm, type(self.project), version, weight.dtype, weight.device)
+        made_for = (lm, type(self.project), values_of(weight), values_of(self.project.bias))
         if self.kept_rows is None or self.kept_rows[0] != made_for:
             ids = torch.arange(weight.size(0)) if lm is None else lm.seen
             ids = ids[~torch.isin(ids, torch.tensor([self.blank, *self.alignment.forbidden]))]
@@ -209,6 +210,11 @@ class BytenetDeconvDecoder(FairseqIncrementalDecoder):
 
     def max_positions(self) -> int:
         return self.cfg.max_target_positions
+
+
+def values_of(x: Tensor) -> Tuple:
+    """What is another one when x holds other values."""
+    return x.data_ptr(), None if x.is_inference() else x._version, x.dtype, x.device
 
 
 @register_model("bytenet_deconv", dataclass=BytenetDeconvConfig)

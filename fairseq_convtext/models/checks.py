@@ -85,6 +85,8 @@ def check_parameters(own: Dict[str, Tensor], loaded: Dict[str, Tensor]) -> None:
 # Generation options of fairseq's that are for other models, and why; it would pass over them or end in a traceback.
 NOT_FOR_CONVOLUTIONS = {
     "print_alignment": "it has no attention",
+    "print_step": "it refines nothing in steps",
+    "retain_iter_history": "it refines nothing in steps",
     "replace_unk": "it has no attention",
     "retain_dropout": "its dropout is at work in training only",
 }

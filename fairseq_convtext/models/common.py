@@ -144,8 +144,12 @@ def output_projection(channels: int, vocabulary: int, tied: Optional[nn.Embeddin
 
 
 def training_autocast(module: nn.Module, x: Tensor, dtype: str) -> Any:
-    """Autocast to ``--compute-dtype`` while training; evaluation always computes in the parameters' own type."""
-    if not module.training or chosen_dtype(dtype, x.device.type) == torch.float32:
+    """Autocast to ``--compute-dtype`` while training; evaluation always computes in the parameters' own type.
+
+    So does training with fairseq's ``--fp16``, whose parameters autocast would not all cast.
+    """
+    halved = next(module.parameters()).dtype != torch.float32
+    if not module.training or halved or chosen_dtype(dtype, x.device.type) == torch.float32:
         return contextlib.nullcontext()
     return torch.autocast(x.device.type, dtype=torch.bfloat16)
 

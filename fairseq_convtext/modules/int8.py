@@ -1,9 +1,9 @@
 """Products of whole numbers in the place of those of floats, for generation on a CPU.
 
 A weight and what it reads are rounded to whole numbers, each with a scale: ``x @ W.T`` is about
-``s_x * (q_x @ q_W.T) * s_W``, and the product in the middle is exact (arXiv 1712.05877, section 2; int8_product.py).
-The scale of an activation is made from the sentence, or the position, that it belongs to, so nothing has to be
-calibrated and no sentence depends on its batch mates.
+``s_x * (q_x @ q_W.T) * s_W``, and the product in the middle is exact, or nearly (arXiv 1712.05877, section 2;
+int8_product.py). The scale of an activation is made from the sentence, or the position, that it belongs to, so nothing
+has to be calibrated and no sentence depends on its batch mates.
 """
 
 import functools

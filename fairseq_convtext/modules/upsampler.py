@@ -124,8 +124,6 @@ class Upsampler(nn.Module):
         missing = int(extended.max()) - x.size(1)
         if missing > 0:
             x = torch.cat([x, x.new_zeros(x.size(0), missing, x.size(2))], dim=1)
-        elif missing < 0:
-            x = x[:, :missing]
         return torch.where(padding_mask(lengths, x.size(1)), self.extension.to(x.dtype), x), extended
 
     def forward(

@@ -32,7 +32,9 @@ def load_companion(path: Union[str, Path], task: Any, role: str) -> Tuple[Any, b
         state = checkpoint_utils.load_checkpoint_to_cpu(str(path))
         made_with = state["cfg"].task
     except Exception as error:  # torch and fairseq have no error of their own for it
-        raise ConvTextError(f"{path} is no checkpoint of fairseq that can be read; {role} must be one.") from error
+        raise ConvTextError(
+            f"{path} is no checkpoint of fairseq that can be read, as {role} must be: {first_line(error)}"
+        ) from error
     trained = languages_of(made_with)
     if not all(trained):
         trained = languages_of_data(made_with)
@@ -56,15 +58,19 @@ def load_companion(path: Union[str, Path], task: Any, role: str) -> Tuple[Any, b
     try:
         (model,), _ = checkpoint_utils.load_model_ensemble([str(path)], task=own, state=state)
     except (RuntimeError, ValueError) as error:
-        said = str(error).split("\n")[0]
         raise ConvTextError(
-            f"{path} does not fit the dictionaries of these data, as {role} must: {said}"
+            f"{path} does not fit the dictionaries of these data, as {role} must: {first_line(error)}"
         ) from error
     except (AssertionError, KeyError) as error:  # fairseq's, for a name that it does not know
         raise ConvTextError(f"{path} is of a kind that neither fairseq nor this plugin knows.") from error
     except OSError as error:  # such as embeddings that the model was trained with
         raise ConvTextError(f"{path} needs a file to be loaded, as {role} must be: {error}.") from error
     return model, backwards
+
+
+def first_line(error: Exception) -> str:
+    """What torch or fairseq says, without what follows of its own inside."""
+    return f"{type(error).__name__} {error}".split("\n")[0]
 
 
 def languages_of(cfg: Any) -> Tuple[Optional[str], Optional[str]]:

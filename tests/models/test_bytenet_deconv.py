@@ -150,6 +150,18 @@ def test_compute_dtype_acts_in_training_only():
     assert {p.dtype for p in model.parameters()} == {torch.float32}
 
 
+def test_parameters_that_fp16_has_halved_decide_in_the_place_of_compute_dtype():
+    task = make_task()
+    model = make_model(task, compute_dtype="bfloat16").half().train()
+    try:
+        found = model(**make_batch(SOURCES, TARGETS)["net_input"])[0]
+    except RuntimeError as error:
+        if "not implemented for 'Half'" not in str(error):
+            raise
+        pytest.skip("this torch has no products of float16 on the CPU")
+    assert found.dtype == torch.float16
+
+
 def test_share_all_embeddings_makes_one_matrix():
     task = make_task()
     shared, separate = make_model(task, share_all_embeddings=True), make_model(task)

@@ -95,6 +95,10 @@ def test_changed_weights_and_another_language_model_count_at_once():
     model.eval()
     second = scores()
     assert second.ne(first).any()
+    with torch.no_grad():
+        model.decoder.project.bias.add_(torch.arange(SYMBOLS))
+    third = scores()
+    assert third.ne(second).any()
     model.load_state_dict({name: 0.5 * value for name, value in model.state_dict().items()})
-    assert scores().ne(second).any()
+    assert scores().ne(third).any()
     assert model.bfloat16().decoder.candidates(encoded(model), options).log_probs.dtype == torch.float32

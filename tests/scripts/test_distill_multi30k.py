@@ -64,6 +64,9 @@ def test_judges_that_the_teacher_was_translated_with_choose_unless_none_shall(tm
     more.parent.mkdir(parents=True)
     for file in (more.parent.parent / "more.en", more):
         file.write_text("sampled already\n")
+    made_of_those_before = tmp_path / "train.en", tmp_path / "spm.model", more.parent.parent / "more.en", more
+    for second, file in enumerate(made_of_those_before):
+        os.utime(file, (second, second))
     command = [
         SCRIPT,
         tmp_path,

@@ -55,7 +55,7 @@ def test_what_is_missing_is_said_before_any_work(tmp_path, arguments, code, mess
 )
 def test_judges_that_the_teacher_was_translated_with_choose_unless_none_shall(tmp_path, flags, decoding):
     texts_of_multi30k(tmp_path)
-    (tmp_path / "spm.model").write_text("no model, which ends the work before it begins\n")
+    (tmp_path / "spm.model").write_text("is there already\n")
     for name in ("averaged-search-lm", "averaged-search-lm-judged"):
         (tmp_path / "ctc-1-seed1" / name).mkdir(parents=True)
         (tmp_path / "ctc-1-seed1" / name / "flags").write_text(f"--ctc-beam=30\n--made-by={name}\n")

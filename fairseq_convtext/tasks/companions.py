@@ -33,7 +33,8 @@ def load_companion(path: Union[str, Path], task: Any, role: str) -> Tuple[Any, b
         made_with = state["cfg"].task
     except Exception as error:  # torch and fairseq have no error of their own for it
         raise ConvTextError(
-            f"{path} is no checkpoint of fairseq that can be read, as {role} must be: {first_line(error)}"
+            f"{path} is no checkpoint of fairseq that can be read, as {role} must be: {type(error).__name__} "
+            f"{first_line(error)}"
         ) from error
     trained = languages_of(made_with)
     if not all(trained):
@@ -70,7 +71,7 @@ def load_companion(path: Union[str, Path], task: Any, role: str) -> Tuple[Any, b
 
 def first_line(error: Exception) -> str:
     """What torch or fairseq says, without what follows of its own inside."""
-    return f"{type(error).__name__} {error}".split("\n")[0]
+    return str(error).split("\n")[0]
 
 
 def languages_of(cfg: Any) -> Tuple[Optional[str], Optional[str]]:

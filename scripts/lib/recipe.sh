@@ -163,13 +163,10 @@ convtext_precision() {
         convtext_fail "CONVTEXT_PRECISION must be float32 or bfloat16; found $chosen."
     mkdir -p "$1"
     if [[ ! -s "$1/precision" ]]; then
-        if [[ -n "$chosen" ]]; then
-            echo "$chosen" >"$1/precision.part"
-        elif convtext_bfloat16_is_faster; then
-            echo bfloat16 >"$1/precision.part"
-        else
-            echo float32 >"$1/precision.part"
+        if [[ -z "$chosen" ]]; then
+            if convtext_bfloat16_is_faster; then chosen=bfloat16; else chosen=float32; fi
         fi
+        echo "$chosen" >"$1/precision.part"
         mv "$1/precision.part" "$1/precision"
     fi
     cat "$1/precision"

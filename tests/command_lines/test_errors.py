@@ -163,7 +163,8 @@ def test_an_override_with_a_wrong_value_is_refused(corpus, user_dir, untrained, 
     assert "(--model-overrides) has a wrong value: " in message and override.split("'")[3] in message
 
 
-@pytest.mark.parametrize("flags", [["--print-alignment"], ["--print-step"], ["--replace-unk"], ["--retain-dropout"]])
+@pytest.mark.parametrize("flags", [["--print-alignment"], ["--print-step"], ["--replace-unk"], ["--retain-dropout"],
+                                   ["--retain-iter-history"]])  # fmt: skip
 @pytest.mark.parametrize("task", [["translation"], ["translation_convtext"], ["translation_convtext", "--ctc-beam", 2]])
 def test_options_for_other_models_are_refused(corpus, user_dir, untrained, flags, task):
     model = ["--user-dir", user_dir, "--path", untrained / "checkpoint_last.pt", "--task", *task]

@@ -100,5 +100,12 @@ def test_changed_weights_and_another_language_model_count_at_once():
     third = scores()
     assert third.ne(second).any()
     model.load_state_dict({name: 0.5 * value for name, value in model.state_dict().items()})
-    assert scores().ne(third).any()
+    fourth = scores()
+    assert fourth.ne(third).any()
+    for factor in (2.0, 3.0):  # other tensors, which have not been changed since
+        project = model.decoder.project
+        state = {name: factor * value for name, value in project.state_dict().items()}
+        project.load_state_dict(state, assign=True)
+        assert scores().ne(fourth).any()
+        fourth = scores()
     assert model.bfloat16().decoder.candidates(encoded(model), options).log_probs.dtype == torch.float32
